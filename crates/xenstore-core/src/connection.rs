@@ -1,0 +1,243 @@
+//! A connection: one client's stream of requests and the queue of what it has still to be told.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::DomId;
+
+use crate::input::{Channel, Time};
+use crate::record::Waiting;
+use crate::transaction::Transaction;
+use crate::watch::WatchPath;
+
+/// Names a connection. Given out in the order of creation and never given twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct ConnectionId(pub u32);
+
+/// What a client did to be ignored; the numbers are those of the ring page's `error` field (xs_wire.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Fault {
+    /// The ring's indices are impossible (2, RINGIDX).
+    RingIndex,
+    /// A message announced more than 4096 bytes (3, PROTO).
+    Protocol,
+}
+
+impl Fault {
+    /// The value of the `error` field.
+    pub fn wire_value(self) -> u32 {
+        match self {
+            Fault::RingIndex => 2,
+            Fault::Protocol => 3,
+        }
+    }
+}
+
+/// A request whose reply or events are not all consumed: it counts against its sender's `outstanding` quota.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cause {
+    /// Who sent the request.
+    pub connection: ConnectionId,
+    /// Its number on that connection.
+    pub request: u64,
+}
+
+/// One message that waits for room in the client's ring.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QueuedMessage {
+    /// Header and payload as the client will see them.
+    pub bytes: Vec<u8>,
+    /// A watch event (replies are never merged nor dropped).
+    pub event: bool,
+    /// When an event that nobody takes is dropped.
+    pub deadline: Option<Time>,
+    /// The request that caused it.
+    pub cause: Option<Cause>,
+}
+
+/// What a client has still to be told, first things first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct OutQueue {
+    messages: VecDeque<QueuedMessage>,
+    /// Number of the message at the head; counts all that ever left the queue.
+    head: u64,
+    /// Bytes of the head that are visible already.
+    head_sent: usize,
+    /// Bytes of all messages, the visible part of the head included.
+    bytes: usize,
+}
+
+impl OutQueue {
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The memory they are charged with, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies the next bytes of the stream into `out` and says how many there were.
+    pub fn copy_out(&self, out: &mut [u8]) -> usize {
+        let mut done = 0usize;
+        let mut skip = self.head_sent;
+        for message in &self.messages {
+            let rest = message.bytes.get(skip..).unwrap_or_default();
+            skip = 0;
+            let Some(room) = out.get_mut(done..) else { break };
+            let count = rest.len().min(room.len());
+            if let (Some(to), Some(from)) = (room.get_mut(..count), rest.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            done = done.saturating_add(count);
+            if count < rest.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// An event with these bytes waits and has not begun to be visible.
+    pub fn holds_event(&self, bytes: &[u8]) -> bool {
+        let started = usize::from(self.head_sent > 0);
+        self.messages
+            .iter()
+            .skip(started)
+            .any(|message| message.event && message.bytes == bytes)
+    }
+
+    /// The numbers of events whose time is up and that have not begun to be visible.
+    pub fn expired(&self, now: Time) -> impl Iterator<Item = u64> + '_ {
+        let started = usize::from(self.head_sent > 0);
+        self.messages
+            .iter()
+            .zip(self.head..)
+            .skip(started)
+            .filter(move |(message, _)| message.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(_, number)| number)
+    }
+
+    /// The earliest time at which an event is dropped.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let started = usize::from(self.head_sent > 0);
+        self.messages
+            .iter()
+            .skip(started)
+            .filter_map(|message| message.deadline)
+            .min()
+    }
+
+    pub(crate) fn push(&mut self, message: QueuedMessage) {
+        self.bytes = self.bytes.saturating_add(message.bytes.len());
+        self.messages.push_back(message);
+    }
+
+    /// Advances by `count` visible bytes; the causes of the messages that are through come out.
+    pub(crate) fn advance(&mut self, count: usize, mut through: impl FnMut(Cause)) {
+        let mut left = count;
+        while let Some(message) = self.messages.front() {
+            let rest = message.bytes.len().saturating_sub(self.head_sent);
+            if rest > left {
+                self.head_sent = self.head_sent.saturating_add(left);
+                return;
+            }
+            left = left.saturating_sub(rest);
+            self.head_sent = 0;
+            self.head = self.head.saturating_add(1);
+            self.bytes = self.bytes.saturating_sub(message.bytes.len());
+            if let Some(cause) = message.cause {
+                through(cause);
+            }
+            self.messages.pop_front();
+        }
+    }
+
+    /// Takes out the message with this number; its cause comes out.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<QueuedMessage> {
+        let index = usize::try_from(number.checked_sub(self.head)?).ok()?;
+        let message = self.messages.remove(index)?;
+        self.bytes = self.bytes.saturating_sub(message.bytes.len());
+        Some(message)
+    }
+
+    /// Empties the queue; the causes come out.
+    pub(crate) fn clear(&mut self, mut through: impl FnMut(Cause)) {
+        for message in self.messages.drain(..) {
+            self.head = self.head.saturating_add(1);
+            if let Some(cause) = message.cause {
+                through(cause);
+            }
+        }
+        self.head_sent = 0;
+        self.bytes = 0;
+    }
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The domain on whose behalf it speaks. A socket client speaks for the privileged domain.
+    pub domid: DomId,
+    /// How it is reached.
+    pub channel: Channel,
+    /// Bytes taken from its request stream since the connection or its last reset began.
+    pub bytes_in: u64,
+    /// The beginning of a message that is not complete yet.
+    pub partial: Vec<u8>,
+    /// What it has still to be told.
+    pub queue: OutQueue,
+    /// It broke the rules and is neither read nor written any more.
+    pub ignored: Option<Fault>,
+    /// The request that waits for an action.
+    pub waiting: Option<Waiting>,
+    /// Requests received since the connection began.
+    pub requests: u64,
+    pub(crate) transactions: BTreeMap<u32, Transaction>,
+    /// The highest transaction id given out.
+    pub(crate) last_transaction: u32,
+    /// Its watches in the order of registration: number and path (the index holds the rest).
+    pub(crate) watches: BTreeMap<u64, WatchPath>,
+    /// Messages still queued for each request that is not consumed yet.
+    pub(crate) unconsumed: BTreeMap<u64, u32>,
+}
+
+impl Connection {
+    pub(crate) fn new(domid: DomId, channel: Channel) -> Self {
+        Connection {
+            domid,
+            channel,
+            bytes_in: 0,
+            partial: Vec::new(),
+            queue: OutQueue::default(),
+            ignored: None,
+            waiting: None,
+            requests: 0,
+            transactions: BTreeMap::new(),
+            last_transaction: 0,
+            watches: BTreeMap::new(),
+            unconsumed: BTreeMap::new(),
+        }
+    }
+
+    /// Requests whose reply or events the clients concerned have not taken yet (quota `outstanding`).
+    pub fn outstanding(&self) -> usize {
+        self.unconsumed.len()
+    }
+
+    /// How many watches it has (quota `watches`).
+    pub fn watch_count(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// How many transactions it has open (quota `transactions`).
+    pub fn transaction_count(&self) -> usize {
+        self.transactions.len()
+    }
+}

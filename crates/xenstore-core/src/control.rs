@@ -1,0 +1,226 @@
+//! CONTROL: an administrator's way in (`xenstore-control`). Replies are text with a NUL.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use xenstore_wire::{DomId, Errno, atoi, strings};
+
+use crate::decision::{Answer, Decision, Outcome};
+use crate::domain::Maxima;
+use crate::quota::Limit;
+use crate::record::Change;
+use crate::settings::TraceSwitch;
+use crate::tree::Memory;
+
+/// The commands with their arguments, as `help` shows them.
+const COMMANDS: [(&str, &str); 7] = [
+    ("check", ""),
+    ("help", ""),
+    ("log", "[on|off|+<switch>|-<switch>]"),
+    ("print", "<string>"),
+    ("quota", "[set <name> <val>|<domid>|max [-r]]"),
+    ("quota-soft", "[set <name> <val>]"),
+    ("status", ""),
+];
+
+fn text(mut text: String) -> Outcome {
+    text.push('\0');
+    Ok(Answer::Reply(text.into_bytes()))
+}
+
+impl<M: Memory> Decision<'_, M> {
+    pub fn control(&mut self, payload: &[u8]) -> Outcome {
+        let mut words = strings(payload);
+        let command = words.next().ok_or(Errno::EINVAL)?;
+        let arguments: Vec<&[u8]> = words.collect();
+        match (command, arguments.as_slice()) {
+            (b"help", []) => help(),
+            (b"print", [line]) => {
+                self.log(format!("control: {}", String::from_utf8_lossy(line)));
+                Ok(Answer::ok())
+            }
+            (b"log", []) => self.log_settings(),
+            (b"log", [switch]) => self.set_log(switch),
+            (b"quota", []) => self.default_limits(false),
+            (b"quota", [b"set", name, value]) => self.set_default_limit(name, value, false),
+            (b"quota", [b"max"]) => self.maxima(),
+            (b"quota", [b"max", b"-r"]) => {
+                self.change(Change::MaximaReset);
+                self.maxima()
+            }
+            (b"quota", [domid]) => self.limits_of(domid),
+            (b"quota-soft", []) => self.default_limits(true),
+            (b"quota-soft", [b"set", name, value]) => self.set_default_limit(name, value, true),
+            (b"check", []) => self.check(),
+            (b"status", []) => self.status(),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn log_settings(&self) -> Outcome {
+        let mut out = String::from("Log switch settings:\n");
+        for switch in TraceSwitch::ALL {
+            let on = if self.server.settings.trace(switch) {
+                "on"
+            } else {
+                "off"
+            };
+            let _infallible = writeln!(out, "{:<8}: {on}", switch.name());
+        }
+        text(out)
+    }
+
+    /// `on` and `off` set all switches; the log itself is the console and always open.
+    fn set_log(&mut self, word: &[u8]) -> Outcome {
+        let (on, named) = match word {
+            b"on" => (true, None),
+            b"off" => (false, None),
+            [b'+', name @ ..] => (true, Some(name)),
+            [b'-', name @ ..] => (false, Some(name)),
+            _ => return Err(Errno::EINVAL),
+        };
+        let mut found = false;
+        for switch in TraceSwitch::ALL {
+            if named.is_none_or(|name| name == switch.name().as_bytes()) {
+                found = true;
+                self.change(Change::Trace { switch, on });
+            }
+        }
+        if found { Ok(Answer::ok()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn default_limits(&self, soft: bool) -> Outcome {
+        let mut out = String::from("Quota settings:\n");
+        for limit in Limit::ALL.into_iter().filter(|limit| limit.is_soft() == soft) {
+            let value = self.server.settings.quotas.get(limit);
+            let _infallible = writeln!(out, "{:<17}: {value:8} {}", limit.control_name(), limit.description());
+        }
+        text(out)
+    }
+
+    /// Sets the limit of domains that become known later; those that are known keep theirs, as in C.
+    fn set_default_limit(&mut self, name: &[u8], value: &[u8], soft: bool) -> Outcome {
+        let value = u32::try_from(atoi(value))
+            .ok()
+            .filter(|value| *value > 0)
+            .ok_or(Errno::EINVAL)?;
+        let limit = Limit::ALL
+            .into_iter()
+            .find(|limit| limit.is_soft() == soft && limit.control_name().as_bytes() == name)
+            .ok_or(Errno::EINVAL)?;
+        self.change(Change::DefaultLimit { limit, value });
+        Ok(Answer::ok())
+    }
+
+    fn limits_of(&self, domid: &[u8]) -> Outcome {
+        let domid = u16::try_from(atoi(domid)).map(DomId).map_err(|_| Errno::ENOENT)?;
+        let domain = self.domain(domid).ok_or(Errno::ENOENT)?;
+        let connection = domain.connection.and_then(|id| self.server.connections.get(&id));
+        let mut out = format!("Domain {domid}:\n");
+        let rows = [
+            (Limit::Nodes, domain.account.node_count(), domain.maxima.nodes),
+            (
+                Limit::Watches,
+                connection.map_or(0, |c| c.watches.len() as u64),
+                domain.maxima.watches,
+            ),
+            (
+                Limit::Transactions,
+                connection.map_or(0, |c| c.transactions.len() as u64),
+                domain.maxima.transactions,
+            ),
+            (
+                Limit::Outstanding,
+                connection.map_or(0, |c| c.outstanding() as u64),
+                domain.maxima.outstanding,
+            ),
+            (Limit::Memory, domain.account.memory(), domain.maxima.memory),
+        ];
+        for (limit, value, most) in rows {
+            let _infallible = writeln!(out, "{:<17}: {value:8} (max {most:8})", limit.name());
+        }
+        text(out)
+    }
+
+    fn maxima(&self) -> Outcome {
+        let Maxima {
+            nodes,
+            watches,
+            outstanding,
+            memory,
+            transactions,
+        } = self.server.maxima;
+        let mut out = String::from("Max. seen accounting values:\n");
+        let rows = [
+            (Limit::Nodes, nodes),
+            (Limit::Watches, watches),
+            (Limit::Transactions, transactions),
+            (Limit::Outstanding, outstanding),
+            (Limit::Memory, memory),
+        ];
+        for (limit, value) in rows {
+            let _infallible = writeln!(out, "{:<17}: {value:8}", limit.name());
+        }
+        text(out)
+    }
+
+    /// Walks the whole store and compares what is derived from it; what does not agree is logged.
+    fn check(&mut self) -> Outcome {
+        let charges = self.server.charges();
+        let mut wrong = 0u32;
+        for (domid, domain) in &self.server.domains {
+            let found = charges.get(domid).copied().unwrap_or_default();
+            if (found.nodes, found.node_bytes) != (domain.account.nodes, domain.account.node_bytes) {
+                wrong = wrong.saturating_add(1);
+                self.log(format!(
+                    "check: domain {domid} is charged with {} nodes, {} bytes but owns {} nodes, {} bytes",
+                    domain.account.nodes, domain.account.node_bytes, found.nodes, found.node_bytes
+                ));
+            }
+        }
+        let nodes: i64 = charges
+            .values()
+            .map(|account| account.nodes)
+            .fold(0, i64::saturating_add);
+        self.log(format!("check: {nodes} nodes, {wrong} accounts wrong"));
+        Ok(Answer::ok())
+    }
+
+    fn status(&self) -> Outcome {
+        let server = self.server;
+        let tree = server.tree.figures();
+        let transactions: usize = server
+            .connections
+            .values()
+            .map(|c| c.transactions.len())
+            .fold(0, usize::saturating_add);
+        let mut out = String::new();
+        let _infallible = writeln!(
+            out,
+            "requests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\ngeneration: {}\n\
+             tree-blocks: {}\ntree-live-bytes: {}\ntree-dead-bytes: {}\nevents-queued: {}\nevents-expired: {}",
+            server.requests,
+            server.connections.len(),
+            server.domains.len(),
+            server.watches.len(),
+            server.generation,
+            tree.blocks,
+            tree.live_bytes,
+            tree.dead_bytes,
+            server.events.queued,
+            server.events.expired,
+        );
+        let _infallible = self.world.report(&mut out);
+        text(out)
+    }
+}
+
+fn help() -> Outcome {
+    let mut out = String::new();
+    for (command, arguments) in COMMANDS {
+        let _infallible = writeln!(out, "{command:<15} {arguments}");
+    }
+    text(out)
+}

@@ -1,0 +1,67 @@
+//! A domain as far as Xenstore knows it.
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::DomId;
+
+use crate::account::Account;
+use crate::connection::ConnectionId;
+use crate::quota::Quotas;
+
+/// One domain. Exists from the moment the server hears of it (INTRODUCE, or a permission that names it) until the
+/// hypervisor says that it is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Domain {
+    /// The number that no other domain of this host ever has, where the hypervisor gives one.
+    pub unique_id: Option<u64>,
+    /// Its connection, once introduced.
+    pub connection: Option<ConnectionId>,
+    /// Its shutdown has been told by `@releaseDomain`.
+    pub shutdown_told: bool,
+    /// It has the rights of this domain too (SET_TARGET).
+    pub target: Option<DomId>,
+    /// Its own limits.
+    pub quotas: Quotas,
+    /// What it is charged with.
+    pub account: Account,
+    /// The largest values of its account so far.
+    pub maxima: Maxima,
+}
+
+/// The largest values seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Maxima {
+    /// Nodes.
+    pub nodes: u64,
+    /// Watches.
+    pub watches: u64,
+    /// Requests not consumed.
+    pub outstanding: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Open transactions.
+    pub transactions: u64,
+}
+
+impl Maxima {
+    pub(crate) fn raise(&mut self, other: &Maxima) {
+        self.nodes = self.nodes.max(other.nodes);
+        self.watches = self.watches.max(other.watches);
+        self.outstanding = self.outstanding.max(other.outstanding);
+        self.memory = self.memory.max(other.memory);
+        self.transactions = self.transactions.max(other.transactions);
+    }
+}
+
+impl Domain {
+    pub(crate) fn new(unique_id: Option<u64>, quotas: Quotas) -> Self {
+        Domain {
+            unique_id,
+            connection: None,
+            shutdown_told: false,
+            target: None,
+            quotas,
+            account: Account::default(),
+            maxima: Maxima::default(),
+        }
+    }
+}

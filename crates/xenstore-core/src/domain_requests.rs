@@ -1,0 +1,242 @@
+//! Domains: INTRODUCE, RELEASE, RESUME, SET_TARGET, their queries, and what the hypervisor says of their ends.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use xenstore_wire::{DomId, Errno, Header, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
+
+use crate::connection::ConnectionId;
+use crate::decision::{Answer, Decision, Outcome};
+use crate::input::{Channel, ConnectFailure, DomainState};
+use crate::record::{Action, Change, Record, SpecialName, Waiting};
+use crate::tree::Memory;
+
+impl<M: Memory> Decision<'_, M> {
+    /// INTRODUCE: the machine maps and binds first; its outcome brings the answer.
+    pub fn introduce(&mut self, requester: ConnectionId, header: Header, payload: &[u8]) -> Outcome {
+        let mut arguments = strings(payload);
+        let (Some(domid), Some(_gfn), Some(port)) = (arguments.next(), arguments.next(), arguments.next()) else {
+            return Err(Errno::EINVAL);
+        };
+        let domid = parse_domid(domid).ok_or(Errno::EINVAL)?;
+        let remote_port = u32::try_from(atoi(port))
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or(Errno::EINVAL)?;
+        let existing = self.domain(domid).and_then(|domain| domain.connection);
+        let waiting = Waiting {
+            header,
+            domid,
+            existing,
+            remote_port,
+        };
+        self.change(Change::Waiting {
+            connection: requester,
+            waiting,
+        });
+        let features = self.server.configuration.features;
+        self.actions.push(match existing {
+            Some(connection) => Action::Rebind {
+                requester,
+                connection,
+                domid,
+                remote_port,
+            },
+            None => Action::Connect {
+                requester,
+                domid,
+                remote_port,
+                features,
+            },
+        });
+        Ok(Answer::Later)
+    }
+
+    /// The machine has done, or failed to do, what a request waits for.
+    pub fn action_done(mut self, requester: ConnectionId, outcome: Result<Channel, ConnectFailure>) -> Record {
+        let waiting = self.requester.and_then(|(_, state)| state.waiting.clone());
+        let Some(waiting) = waiting else { return self.finish() };
+        self.keep(Change::NoLongerWaiting { connection: requester });
+        let answer = match (outcome, waiting.existing) {
+            (Ok(channel), None) => {
+                self.connect(waiting.domid, channel);
+                Ok(Answer::ok())
+            }
+            (Ok(channel), Some(connection)) => {
+                self.change(Change::ConnectionReset { connection, channel });
+                Ok(Answer::ok())
+            }
+            // C answers "EINVAL" for every errno that has no name on the wire, as those of a failed map have.
+            (Err(ConnectFailure::Grant | ConnectFailure::EventChannel), _) => Err(Errno::EINVAL),
+            (Err(ConnectFailure::NoRoom), _) => Err(Errno::ENOMEM),
+        };
+        self.answer(requester, waiting.header, answer)
+    }
+
+    /// A domain, or another client, is connected from now on.
+    pub fn connect(&mut self, domid: DomId, channel: Channel) {
+        let connection = self.server.next_connection();
+        if self.domain(domid).is_none() {
+            let unique_id = self.world.domain(domid).unique_id;
+            self.change(Change::DomainKnown { domid, unique_id });
+        }
+        self.change(Change::Connected {
+            connection,
+            domid,
+            channel,
+        });
+        let ring = matches!(channel, Channel::Ring { .. });
+        if ring && domid != self.server.configuration.privileged {
+            self.tell_special(SpecialName::IntroduceDomain, true, Some(domid));
+        }
+    }
+
+    /// The domain that RELEASE and RESUME may name: connected, neither privileged nor our own.
+    fn connected_domain(&self, payload: &[u8]) -> Result<DomId, Errno> {
+        let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        let configuration = &self.server.configuration;
+        if domid == configuration.own || domid == configuration.privileged {
+            return Err(Errno::EINVAL);
+        }
+        self.connected(domid)
+    }
+
+    fn connected(&self, domid: DomId) -> Result<DomId, Errno> {
+        let domain = self.domain(domid).ok_or(Errno::ENOENT)?;
+        domain.connection.map(|_| domid).ok_or(Errno::EINVAL)
+    }
+
+    pub fn release(&mut self, payload: &[u8]) -> Outcome {
+        let domid = self.connected_domain(payload)?;
+        self.destroy(domid);
+        Ok(Answer::ok())
+    }
+
+    pub fn resume(&mut self, payload: &[u8]) -> Outcome {
+        let domid = self.connected_domain(payload)?;
+        self.change(Change::ShutdownTold { domid, told: false });
+        Ok(Answer::ok())
+    }
+
+    pub fn set_target(&mut self, payload: &[u8]) -> Outcome {
+        let mut arguments = strings(payload);
+        let (Some(domid), Some(target)) = (arguments.next(), arguments.next()) else {
+            return Err(Errno::EINVAL);
+        };
+        let domid = parse_domid(domid).ok_or(Errno::EINVAL)?;
+        let target = parse_domid(target).ok_or(Errno::EINVAL)?;
+        let (domid, target) = (self.connected(domid)?, self.connected(target)?);
+        self.change(Change::TargetSet { domid, target });
+        Ok(Answer::ok())
+    }
+
+    pub fn get_domain_path(&mut self, payload: &[u8]) -> Outcome {
+        let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        let mut path = PathBuf::of_domain(domid).as_str().as_bytes().to_vec();
+        path.push(0);
+        Ok(Answer::Reply(path))
+    }
+
+    pub fn is_domain_introduced(&mut self, payload: &[u8]) -> Outcome {
+        let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        let introduced = domid == DomId::SELF || self.domain(domid).is_some_and(|domain| domain.connection.is_some());
+        Ok(Answer::Reply(if introduced {
+            b"T\0".to_vec()
+        } else {
+            b"F\0".to_vec()
+        }))
+    }
+
+    /// What the hypervisor says of the domains we know. Several shutdowns found together are one plain event; each end
+    /// is one of its own.
+    pub fn domains_changed(&mut self, states: &[(DomId, DomainState)]) {
+        let mut shut_down = false;
+        let mut ended = false;
+        for (domid, state) in states {
+            let Some(domain) = self.domain(*domid) else { continue };
+            if *domid == self.server.configuration.privileged {
+                continue;
+            }
+            let another = matches!((domain.unique_id, state.unique_id), (Some(known), Some(now)) if known != now);
+            let gone = !state.exists || state.dead || another;
+            if domain.connection.is_none() {
+                if gone {
+                    self.forget(*domid);
+                }
+            } else if gone {
+                self.destroy(*domid);
+                ended = true;
+            } else if state.shutdown && !domain.shutdown_told {
+                self.change(Change::ShutdownTold {
+                    domid: *domid,
+                    told: true,
+                });
+                self.tell_special(SpecialName::ReleaseDomain, false, Some(*domid));
+                shut_down = true;
+            }
+        }
+        if shut_down && !ended {
+            self.tell_special(SpecialName::ReleaseDomain, true, None);
+        }
+    }
+
+    /// The end of a connected domain: its nodes, its names in permission lists, its ring and its account go.
+    fn destroy(&mut self, domid: DomId) {
+        if let Some(connection) = self.domain(domid).and_then(|domain| domain.connection) {
+            self.forget(domid);
+            self.change(Change::Disconnected { connection });
+            self.actions.push(Action::Disconnect { connection });
+            self.log(format!("domain {domid} is gone"));
+            self.tell_special(SpecialName::ReleaseDomain, true, Some(domid));
+        }
+    }
+
+    /// XSA-322, XSA-419: what a dead domain owned is removed, and no permission list names it any more, so that a later
+    /// domain with its number inherits nothing and its memory is nobody's burden.
+    fn forget(&mut self, domid: DomId) {
+        let mut owned: Vec<PathBuf> = Vec::new();
+        let mut named: Vec<(PathBuf, Permissions)> = Vec::new();
+        let mut stack: Vec<PathBuf> = Vec::from([xenstore_wire::Path::ROOT.to_owned()]);
+        while let Some(path) = stack.pop() {
+            let Some(found) = self.view.find(path.as_path()) else {
+                continue;
+            };
+            let mut entries = found.entries();
+            if entries.next().is_some_and(|owner| owner.domid == domid) && path.as_path().parent().is_some() {
+                owned.push(path);
+                continue;
+            }
+            if entries.any(|entry| entry.domid == domid)
+                && let Some(rest) = without(&found.permissions(), domid)
+            {
+                named.push((path.clone(), rest));
+            }
+            stack.extend(self.view.children(path.as_path()).into_iter().rev());
+        }
+        for path in &owned {
+            self.remove_node(path);
+        }
+        for (path, permissions) in &named {
+            // Nothing visible changes for anyone who lives: no event. It cannot fail for want of room, since it shrinks.
+            let _shrinks = self.replace_permissions(path, permissions);
+        }
+        for (name, list) in &self.server.special {
+            if list.exceptions().iter().any(|entry| entry.domid == domid)
+                && let Some(permissions) = without(list, domid)
+            {
+                self.change(Change::SpecialPermissions {
+                    name: *name,
+                    permissions,
+                });
+            }
+        }
+        self.change(Change::DomainForgotten { domid });
+    }
+}
+
+/// The list without the entries (but the owner's) that name `domid`.
+fn without(list: &Permissions, domid: DomId) -> Option<Permissions> {
+    let entries = list.entries().iter().copied().enumerate();
+    let rest = entries.filter(|(index, entry)| *index == 0 || entry.domid != domid);
+    Permissions::from_entries(rest.map(|(_, entry)| entry).collect())
+}

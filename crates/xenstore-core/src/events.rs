@@ -1,0 +1,236 @@
+//! Who is told of a change: the watches that match, filtered by what their owners may see.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xenstore_wire::{DomId, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Permissions};
+
+use crate::connection::{ConnectionId, QueuedMessage};
+use crate::decision::{Decision, message};
+use crate::policy::{Caller, Rights};
+use crate::record::{Output, Place, SpecialName};
+use crate::tree::Memory;
+use crate::watch::{Watch, WatchKey, WatchPath};
+
+/// A change that watches may match, kept until a commit is complete.
+pub(crate) struct Source {
+    path: PathBuf,
+    /// Watches above the node match too.
+    subtree: bool,
+    /// The permissions before; none if the node was not there.
+    before: Option<Permissions>,
+    /// The node is removed by this change.
+    removal: bool,
+}
+
+impl<M: Memory> Decision<'_, M> {
+    /// WRITE, MKDIR and SET_PERMS: told once the change is in the view. `before` counts when permissions changed.
+    pub fn tell(&mut self, path: &PathBuf, before: Option<Permissions>) {
+        if matches!(self.place, Place::Transaction { .. }) {
+            return;
+        }
+        if let Some(collected) = &mut self.collected {
+            collected.push(Source {
+                path: path.clone(),
+                subtree: true,
+                before,
+                removal: false,
+            });
+            return;
+        }
+        self.fire(path, true, before.as_ref(), true);
+    }
+
+    /// RM: told while the node is still in the view. `top`: the node that the request named.
+    pub fn tell_removal(&mut self, path: &PathBuf, top: bool) {
+        if matches!(self.place, Place::Transaction { .. }) {
+            return;
+        }
+        if self.collected.is_some() {
+            let before = self.view.find(path.as_path()).map(|found| found.permissions());
+            if let Some(collected) = &mut self.collected {
+                collected.push(Source {
+                    path: path.clone(),
+                    subtree: top,
+                    before,
+                    removal: true,
+                });
+            }
+            return;
+        }
+        self.fire(path, top, None, true);
+    }
+
+    /// A commit is complete: what it changed in the end is told, each path once, in the order in which it was first
+    /// changed. A node that was made and removed by the same transaction was never there.
+    pub fn tell_collected(&mut self) {
+        let sources = self.collected.take().unwrap_or_default();
+        let mut by_path: BTreeMap<&PathBuf, Vec<&Source>> = BTreeMap::new();
+        for source in &sources {
+            by_path.entry(&source.path).or_default().push(source);
+        }
+        for source in &sources {
+            let Some(all) = by_path.remove(&source.path) else {
+                continue;
+            };
+            let same = || all.iter();
+            let subtree = same().any(|other| other.subtree);
+            let existed = self.server.tree.find(self.server.current(), source.path.as_path());
+            let before = existed.map(|node| node.permissions().to_owned());
+            let exists = self.view.find(source.path.as_path()).is_some();
+            if !exists && before.is_none() {
+                continue;
+            }
+            let removed = same().any(|other| other.removal) && !exists;
+            let before = if removed {
+                before
+            } else {
+                same().find_map(|other| other.before.clone())
+            };
+            self.fire(&source.path, subtree, before.as_ref(), !removed);
+        }
+    }
+
+    /// Queues the event for every watch that matches and whose owner may see the node, or may see its parent
+    /// (`parent_counts`), or could see it before.
+    fn fire(&mut self, path: &PathBuf, subtree: bool, before: Option<&Permissions>, parent_counts: bool) {
+        let server = self.server;
+        let matching: Vec<(WatchKey, &Watch)> = if subtree {
+            server.watches.reaching(path.as_path())
+        } else {
+            server.watches.exactly(path.as_path().as_str()).collect()
+        };
+        if matching.is_empty() {
+            return;
+        }
+        let mut permitted: Option<(ConnectionId, bool)> = None;
+        for ((connection, _), watch) in matching {
+            let allowed = match permitted {
+                Some((known, allowed)) if known == connection => allowed,
+                _ => {
+                    let Some(state) = server.connections.get(&connection) else {
+                        continue;
+                    };
+                    let caller = server.caller(state);
+                    self.may_see(&caller, path.as_path(), before, parent_counts)
+                }
+            };
+            permitted = Some((connection, allowed));
+            if allowed {
+                let prefix = match &watch.path {
+                    WatchPath::Node { prefix, .. } => *prefix,
+                    WatchPath::Special(_) => 0,
+                };
+                let seen = path.as_path().as_str().get(prefix..).unwrap_or_default();
+                self.queue_event(connection, seen, &watch.token);
+            }
+        }
+    }
+
+    fn may_see(&self, caller: &Caller, path: Path<'_>, before: Option<&Permissions>, parent_counts: bool) -> bool {
+        let reads = |entries: &mut dyn Iterator<Item = xenstore_wire::Permission>| {
+            let entries: Vec<_> = entries.collect();
+            caller.rights(entries.into_iter()).include(Rights::READ)
+        };
+        if caller.privileged {
+            return true;
+        }
+        if before.is_some_and(|list| reads(&mut list.entries().iter().copied())) {
+            return true;
+        }
+        if !parent_counts {
+            return false;
+        }
+        let sees = |path| self.view.find(path).is_some_and(|found| reads(&mut found.entries()));
+        sees(path) || path.parent().is_some_and(sees)
+    }
+
+    /// Puts an event into a connection's queue, unless the same one still waits there, or its owner's memory is used up.
+    pub fn queue_event(&mut self, connection: ConnectionId, path: &str, token: &[u8]) {
+        let server = self.server;
+        let Some(state) = server.connections.get(&connection) else {
+            return;
+        };
+        if state.ignored.is_some() {
+            return;
+        }
+        let length = path.len().saturating_add(token.len()).saturating_add(2);
+        // XSA-324: never an event longer than a payload.
+        if length > PAYLOAD_MAX {
+            return;
+        }
+        let mut payload = Vec::with_capacity(length);
+        payload.extend_from_slice(path.as_bytes());
+        payload.push(0);
+        payload.extend_from_slice(token);
+        payload.push(0);
+        let header = Header {
+            kind: MessageType::WatchEvent as u32,
+            request_id: 0,
+            transaction_id: 0,
+            length: u32::try_from(length).unwrap_or(0),
+        };
+        let bytes = message(header, &payload);
+        let merges = !path.starts_with('@')
+            && (state.queue.holds_event(&bytes)
+                || self.outputs.iter().any(|output| {
+                    output.connection == connection && output.message.event && output.message.bytes == bytes
+                }));
+        if merges {
+            return;
+        }
+        let privileged = state.domid == server.configuration.privileged;
+        let timeout = server.configuration.event_timeout;
+        if !privileged && let Some(domain) = server.domains.get(&state.domid) {
+            let memory = domain.account.memory().saturating_add(bytes.len() as u64);
+            if domain.quotas.reached(crate::quota::Limit::Memory, memory) {
+                return;
+            }
+        }
+        let deadline = (!privileged && timeout != 0).then(|| self.now.after_seconds(timeout));
+        let cause = self.cause();
+        let message = QueuedMessage {
+            bytes,
+            event: true,
+            deadline,
+            cause,
+        };
+        self.outputs.push(Output { connection, message });
+    }
+
+    /// `@introduceDomain` or `@releaseDomain`: `plain` for the watches that want to know that something happened,
+    /// `domid` for those that want to know to whom.
+    pub fn tell_special(&mut self, name: SpecialName, plain: bool, domid: Option<DomId>) {
+        let server = self.server;
+        let permissions = server.special.get(&name);
+        let mut matching: Vec<(WatchKey, String, &Watch)> = Vec::new();
+        if plain {
+            let watches = server
+                .watches
+                .exactly(name.as_str())
+                .filter(|(_, watch)| watch.depth.is_none());
+            matching.extend(watches.map(|(key, watch)| (key, String::from(name.as_str()), watch)));
+        }
+        if let Some(domid) = domid {
+            let full = alloc::format!("{}/{domid}", name.as_str());
+            let deep = server.watches.exactly(name.as_str());
+            let deep = deep.filter(|(_, watch)| watch.depth.is_some_and(|depth| depth >= 1));
+            matching.extend(deep.map(|(key, watch)| (key, full.clone(), watch)));
+            let exact = server.watches.exactly(&full);
+            matching.extend(exact.map(|(key, watch)| (key, full.clone(), watch)));
+        }
+        matching.sort_by_key(|(key, _, _)| *key);
+        for ((connection, _), path, watch) in matching {
+            let Some(state) = server.connections.get(&connection) else {
+                continue;
+            };
+            let caller = server.caller(state);
+            let allowed =
+                permissions.is_some_and(|list| caller.rights(list.entries().iter().copied()).include(Rights::READ));
+            if allowed {
+                self.queue_event(connection, &path, &watch.token);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Everything that a Xenstore server must remember, and how each input changes it.
+//!
+//! [`Server`] holds the tree, the transactions, the watches, the connections with their queues, the domains, their
+//! accounts and the settings. It does no input or output: time, the state of domains and the figures of the machine are
+//! arguments. [`Server::decide`] looks at the state and says, as a [`Record`], what an [`Input`] would change and what
+//! would become visible; [`Server::apply`] is the only thing that changes the state, and it cannot fail. Between the two
+//! the record is made durable (crate `xenstore-recovery`), so a crash never leaves a request half done.
+//!
+//! This crate does not know rings, pages, event channels or sockets.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+extern crate alloc;
+
+mod account;
+mod apply;
+mod connection;
+mod control;
+mod decision;
+mod domain;
+mod domain_requests;
+mod events;
+mod input;
+mod node_requests;
+mod overlay;
+mod policy;
+mod quota;
+mod record;
+mod server;
+mod settings;
+mod transaction;
+mod transaction_requests;
+pub mod tree;
+mod watch;
+mod watch_requests;
+
+pub use account::Account;
+pub use connection::{Connection, ConnectionId, Fault, OutQueue, QueuedMessage};
+pub use domain::Domain;
+pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
+pub use quota::{Limit, Quotas};
+pub use record::{Action, Change, NodeChange, Output, Place, Record, Waiting};
+pub use server::{Configuration, Server};
+pub use settings::{Settings, TraceSwitch};
+pub use transaction::{Facets, Write};
+pub use watch::{Watch, WatchPath};

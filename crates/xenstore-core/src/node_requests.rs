@@ -1,0 +1,351 @@
+//! READ, DIRECTORY, DIRECTORY_PART, GET_PERMS, WRITE, MKDIR, RM, SET_PERMS.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use xenstore_wire::{
+    DomId, Errno, PAYLOAD_MAX, Path, PathBuf, Permission, Permissions, SpecialKind, Target, atoi, one_string, resolve,
+    resolve_with_special, strings,
+};
+
+use crate::decision::{Answer, Decision, Outcome};
+use crate::overlay::View;
+use crate::policy::{Caller, Rights};
+use crate::quota::Limit;
+use crate::record::{Change, SpecialName};
+use crate::transaction::{Facets, Write};
+use crate::tree::Memory;
+
+/// What an attempt to use a node comes to. A caller that may not look at the nearest existing node above does not learn
+/// whether the node exists.
+pub(crate) fn access<M: Memory>(
+    view: &View<'_, M>,
+    caller: &Caller,
+    path: Path<'_>,
+    wanted: Rights,
+) -> Result<(), Errno> {
+    let errno = match view.find(path) {
+        Some(found) if caller.rights(found.entries()).include(wanted) => return Ok(()),
+        Some(_) => Errno::EACCES,
+        None => Errno::ENOENT,
+    };
+    let above = path.parent().unwrap_or(Path::ROOT);
+    match view.nearest(above) {
+        Some((_, found)) if caller.rights(found.entries()).touch(wanted) => Err(errno),
+        _ => Err(Errno::EACCES),
+    }
+}
+
+/// The special node that a name stands for; other names exist only for watches.
+fn special_name(kind: SpecialKind) -> Result<SpecialName, Errno> {
+    match kind {
+        SpecialKind::IntroduceDomain => Ok(SpecialName::IntroduceDomain),
+        SpecialKind::ReleaseDomain => Ok(SpecialName::ReleaseDomain),
+        _ => Err(Errno::ENOENT),
+    }
+}
+
+impl<M: Memory> Decision<'_, M> {
+    fn path(&self, bytes: &[u8]) -> Result<PathBuf, Errno> {
+        let resolved = resolve(bytes, self.caller.domid, self.path_limit()).map_err(|_| Errno::EINVAL)?;
+        Ok(resolved.path)
+    }
+
+    fn only_path(&self, payload: &[u8]) -> Result<PathBuf, Errno> {
+        self.path(one_string(payload).ok_or(Errno::EINVAL)?)
+    }
+
+    /// Asks for a right, and notes the answer as observed.
+    fn ask(&mut self, path: &PathBuf, wanted: Rights, facet: Facets) -> Result<(), Errno> {
+        let answer = access(&self.view, &self.caller, path.as_path(), wanted);
+        self.observe(path, facet)?;
+        answer
+    }
+
+    pub fn read(&mut self, payload: &[u8]) -> Outcome {
+        let path = self.only_path(payload)?;
+        let own = self.transaction.is_some_and(|(_, open)| open.wrote_value(&path));
+        if own && self.caller.privileged {
+            // What it wrote itself it will read again, whatever others do.
+        } else if own {
+            self.ask(&path, Rights::READ, Facets::READING)?;
+        } else {
+            self.ask(&path, Rights::READ, Facets::READING.and(Facets::VALUE))?;
+        }
+        let found = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?;
+        Ok(Answer::Reply(found.value().to_vec()))
+    }
+
+    pub fn directory(&mut self, payload: &[u8]) -> Outcome {
+        let path = self.only_path(payload)?;
+        self.ask(&path, Rights::READ, Facets::READING.and(Facets::CHILDREN))?;
+        let tree = &self.server.tree;
+        let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
+        if node.child_names_len() > PAYLOAD_MAX as u64 {
+            return Err(Errno::E2BIG);
+        }
+        let mut names = Vec::with_capacity(usize::try_from(node.child_names_len()).unwrap_or(0));
+        for child in tree.children(node) {
+            names.extend_from_slice(child.name().as_bytes());
+            names.push(0);
+        }
+        Ok(Answer::Reply(names))
+    }
+
+    /// The generation, then as many whole names from the offset on as fit, then an empty name at the end of the list.
+    pub fn directory_part(&mut self, payload: &[u8]) -> Outcome {
+        let mut arguments = strings(payload);
+        let (Some(path), Some(offset), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+            return Err(Errno::EINVAL);
+        };
+        let path = self.path(path)?;
+        self.ask(&path, Rights::READ, Facets::READING.and(Facets::CHILDREN))?;
+        let tree = &self.server.tree;
+        let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
+        // C keeps the offset in an unsigned int: a negative one lies behind every list.
+        let offset = u64::from(atoi(offset).cast_unsigned());
+        let mut part = node.generation().to_string().into_bytes();
+        part.push(0);
+        let generation_length = part.len();
+        if offset >= node.child_names_len() {
+            part.push(0);
+            return Ok(Answer::Reply(part));
+        }
+        let room = PAYLOAD_MAX.saturating_sub(generation_length).saturating_sub(1);
+        let (mut skip, names) = tree.child_names_from(node, offset);
+        let mut length = 0usize;
+        for name in names {
+            let rest = name.as_bytes().get(skip..).unwrap_or_default();
+            skip = 0;
+            if length.saturating_add(rest.len()) >= room {
+                return Ok(Answer::Reply(part));
+            }
+            part.extend_from_slice(rest);
+            part.push(0);
+            length = length.saturating_add(rest.len()).saturating_add(1);
+        }
+        part.push(0);
+        Ok(Answer::Reply(part))
+    }
+
+    pub fn get_permissions(&mut self, payload: &[u8]) -> Outcome {
+        let argument = one_string(payload).ok_or(Errno::EINVAL)?;
+        let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
+        let permissions = match target.map_err(|_| Errno::EINVAL)? {
+            Target::Node(resolved) => {
+                self.ask(&resolved.path, Rights::READ, Facets::READING.and(Facets::PERMISSIONS))?;
+                self.view
+                    .find(resolved.path.as_path())
+                    .ok_or(Errno::ENOENT)?
+                    .permissions()
+            }
+            Target::Special(special) => {
+                let list = self.special_permissions(special_name(special.kind()), Rights::READ)?;
+                list.1
+            }
+        };
+        let mut text = Vec::new();
+        for entry in permissions.entries() {
+            text.extend_from_slice(entry.to_string().as_bytes());
+            text.push(0);
+        }
+        Ok(Answer::Reply(text))
+    }
+
+    /// Special nodes have no parents: who lacks the right on an existing one is refused, and asks the root whether to
+    /// learn that another does not exist.
+    fn special_permissions(
+        &self,
+        name: Result<SpecialName, Errno>,
+        wanted: Rights,
+    ) -> Result<(SpecialName, Permissions), Errno> {
+        let known = name.ok().and_then(|name| Some((name, self.server.special.get(&name)?)));
+        let errno = match known {
+            Some((name, list)) if self.caller.rights(list.entries().iter().copied()).include(wanted) => {
+                return Ok((name, list.clone()));
+            }
+            Some(_) => Errno::EACCES,
+            None => Errno::ENOENT,
+        };
+        match self.view.find(Path::ROOT) {
+            Some(root) if self.caller.rights(root.entries()).touch(wanted) => Err(errno),
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    pub fn write(&mut self, payload: &[u8]) -> Outcome {
+        let mut arguments = strings(payload);
+        let path = self.path(arguments.next().ok_or(Errno::EINVAL)?)?;
+        let value = arguments.rest();
+        self.write_value(&path, value)?;
+        self.wrote(Write::Value(path, value.into()))?;
+        Ok(Answer::ok())
+    }
+
+    pub(crate) fn write_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
+        match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
+            Ok(()) => self.set_value(path, value)?,
+            Err(Errno::ENOENT) => self.create(path, value)?,
+            Err(errno) => {
+                self.observe(path, Facets::WRITING)?;
+                return Err(errno);
+            }
+        }
+        self.tell(path, None);
+        Ok(())
+    }
+
+    pub fn mkdir(&mut self, payload: &[u8]) -> Outcome {
+        let path = self.only_path(payload)?;
+        self.make_directory(&path)?;
+        self.wrote(Write::Mkdir(path))?;
+        Ok(Answer::ok())
+    }
+
+    pub(crate) fn make_directory(&mut self, path: &PathBuf) -> Result<(), Errno> {
+        match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
+            // There already: fine, and nothing to tell.
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) => {
+                self.create(path, &[])?;
+                self.tell(path, None);
+                Ok(())
+            }
+            Err(errno) => {
+                self.observe(path, Facets::WRITING)?;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Makes a node and the parents that are missing. Each takes the permissions of the nearest node that was there; what
+    /// an unprivileged domain makes is its own.
+    fn create(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
+        let mut missing: Vec<PathBuf> = Vec::new();
+        let mut inherited = None;
+        for above in path.as_path().ancestors() {
+            if let Some(found) = self.view.find(above) {
+                inherited = Some(found.permissions());
+                break;
+            }
+            missing.push(above.to_owned());
+        }
+        let inherited = inherited.ok_or(Errno::ENOENT)?;
+        let permissions = if self.caller.privileged {
+            inherited
+        } else {
+            inherited.with_owner(self.caller.domid)
+        };
+        let last = missing.len().saturating_sub(1);
+        for (index, node) in missing.iter().rev().enumerate() {
+            let value = if index == last { value } else { &[] };
+            self.create_node(node, value, permissions.clone())?;
+        }
+        Ok(())
+    }
+
+    pub fn remove(&mut self, payload: &[u8]) -> Outcome {
+        let path = self.only_path(payload)?;
+        self.remove_existing(&path)?;
+        self.wrote(Write::Remove(path))?;
+        Ok(Answer::ok())
+    }
+
+    pub(crate) fn remove_existing(&mut self, path: &PathBuf) -> Result<(), Errno> {
+        match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
+            Ok(()) if path.as_path() == Path::ROOT => Err(Errno::EINVAL),
+            Ok(()) => {
+                self.remove_node(path);
+                Ok(())
+            }
+            Err(errno) => {
+                let parent = path.as_path().parent();
+                let parent_exists = parent.is_some_and(|parent| self.view.find(parent).is_some());
+                self.observe(path, Facets::WRITING)?;
+                if let Some(parent) = parent {
+                    self.observe(&parent.to_owned(), Facets::EXISTENCE)?;
+                }
+                // Not there to begin with is fine if its parent is there.
+                if errno == Errno::ENOENT && parent_exists {
+                    Ok(())
+                } else {
+                    Err(errno)
+                }
+            }
+        }
+    }
+
+    pub fn set_permissions(&mut self, payload: &[u8]) -> Outcome {
+        let mut arguments = strings(payload);
+        let argument = arguments.next().ok_or(Errno::EINVAL)?;
+        let count = arguments.clone().count();
+        if count == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if self.over(Limit::NodePermissions, count as u64) || count > usize::from(u8::MAX) {
+            return Err(Errno::ENOSPC);
+        }
+        let mut entries = Vec::with_capacity(count);
+        for text in arguments {
+            entries.push(Permission::parse(text).map_err(|_| Errno::EINVAL)?);
+        }
+        for entry in &mut entries {
+            entry.ignored = !self.may_be_named(entry.domid);
+        }
+        if entries.first().is_some_and(|owner| owner.ignored) {
+            return Err(Errno::ENOENT);
+        }
+        let permissions = Permissions::from_entries(entries).ok_or(Errno::EINVAL)?;
+        let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
+        match target.map_err(|_| Errno::EINVAL)? {
+            Target::Node(resolved) => {
+                self.write_permissions(&resolved.path, &permissions)?;
+                self.wrote(Write::Permissions(resolved.path, permissions))?;
+            }
+            Target::Special(special) => {
+                // Special nodes are outside all transactions: the change holds at once.
+                let (name, before) = self.special_permissions(special_name(special.kind()), Rights::OWN)?;
+                self.may_own(before.owner(), permissions.owner())?;
+                self.change(Change::SpecialPermissions { name, permissions });
+            }
+        }
+        Ok(Answer::ok())
+    }
+
+    pub(crate) fn write_permissions(&mut self, path: &PathBuf, permissions: &Permissions) -> Result<(), Errno> {
+        if let Err(errno) = access(&self.view, &self.caller, path.as_path(), Rights::OWN) {
+            self.observe(path, Facets::OWNING)?;
+            return Err(errno);
+        }
+        let before = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?.permissions();
+        self.may_own(before.owner(), permissions.owner())?;
+        self.replace_permissions(path, permissions)?;
+        self.tell(path, Some(before));
+        Ok(())
+    }
+
+    /// XSA-352: only the privileged domain may give a node away.
+    fn may_own(&self, before: DomId, after: DomId) -> Result<(), Errno> {
+        if self.caller.privileged || before == after {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// A permission may name domains that exist. One that does not becomes known here, so that its end is noticed and a
+    /// later domain with the same number inherits nothing (XSA-322).
+    fn may_be_named(&mut self, domid: DomId) -> bool {
+        if domid == DomId::ANY || self.domain(domid).is_some() {
+            return true;
+        }
+        let state = self.world.domain(domid);
+        if state.exists && !state.dead {
+            self.change(Change::DomainKnown {
+                domid,
+                unique_id: state.unique_id,
+            });
+        }
+        state.exists && !state.dead
+    }
+}

@@ -1,0 +1,208 @@
+//! The store as it will be once the changes decided so far are applied: a tree and a few changed nodes over it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use xenstore_wire::{Path, PathBuf, Permission, Permissions};
+
+use crate::tree::{Memory, Node, Root, Tree};
+
+/// A node that was changed or made.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangedNode {
+    pub value: Box<[u8]>,
+    pub permissions: Permissions,
+    /// Bytes of its children's names, each with a NUL.
+    pub child_names: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// None: the node is gone.
+    node: Option<ChangedNode>,
+    /// What the tree below has at and under this path does not count any more.
+    hides: bool,
+}
+
+/// A node of the view.
+pub(crate) enum Found<'v> {
+    Tree(Node<'v>),
+    Changed(&'v ChangedNode),
+}
+
+impl Found<'_> {
+    pub fn value(&self) -> &[u8] {
+        match self {
+            Found::Tree(node) => node.value(),
+            Found::Changed(node) => &node.value,
+        }
+    }
+
+    pub fn child_names(&self) -> u64 {
+        match self {
+            Found::Tree(node) => node.child_names_len(),
+            Found::Changed(node) => node.child_names,
+        }
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = Permission> + Clone + '_ {
+        let (tree, changed) = match self {
+            Found::Tree(node) => (Some(node.permissions().iter()), None),
+            Found::Changed(node) => (None, Some(node.permissions.entries().iter().copied())),
+        };
+        tree.into_iter().flatten().chain(changed.into_iter().flatten())
+    }
+
+    pub fn permissions(&self) -> Permissions {
+        match self {
+            Found::Tree(node) => node.permissions().to_owned(),
+            Found::Changed(node) => node.permissions.clone(),
+        }
+    }
+
+    pub fn to_changed(&self) -> ChangedNode {
+        ChangedNode {
+            value: self.value().into(),
+            permissions: self.permissions(),
+            child_names: self.child_names(),
+        }
+    }
+}
+
+/// A tree with changes over it.
+pub(crate) struct View<'s, M: Memory> {
+    tree: &'s Tree<M>,
+    base: Root,
+    changed: BTreeMap<PathBuf, Entry>,
+}
+
+impl<'s, M: Memory> View<'s, M> {
+    pub fn new(tree: &'s Tree<M>, base: Root) -> Self {
+        View {
+            tree,
+            base,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    pub fn base(&self) -> Root {
+        self.base
+    }
+
+    /// Forgets all changes.
+    pub fn discard(&mut self) {
+        self.changed.clear();
+    }
+
+    pub fn find(&self, path: Path<'_>) -> Option<Found<'_>> {
+        if self.changed.is_empty() {
+            return self.tree.find(self.base, path).map(Found::Tree);
+        }
+        if let Some(entry) = self.changed.get(path.as_str()) {
+            return entry.node.as_ref().map(Found::Changed);
+        }
+        if path
+            .ancestors()
+            .any(|above| self.changed.get(above.as_str()).is_some_and(|entry| entry.hides))
+        {
+            return None;
+        }
+        self.tree.find(self.base, path).map(Found::Tree)
+    }
+
+    /// The node itself or the nearest one above it that exists. `/` always does.
+    pub fn nearest<'p>(&self, path: Path<'p>) -> Option<(Path<'p>, Found<'_>)> {
+        path.ancestors()
+            .find_map(|above| self.find(above).map(|found| (above, found)))
+    }
+
+    /// The children's paths: the tree's in order of creation, then those made since, in no particular order.
+    pub fn children(&self, path: Path<'_>) -> Vec<PathBuf> {
+        let mut children = Vec::new();
+        let hidden = path
+            .ancestors()
+            .any(|above| self.changed.get(above.as_str()).is_some_and(|entry| entry.hides));
+        if !hidden && let Some(node) = self.tree.find(self.base, path) {
+            for child in self.tree.children(node) {
+                if let Ok(below) = PathBuf::join(path, child.name())
+                    && !self.changed.contains_key(below.as_path().as_str())
+                {
+                    children.push(below);
+                }
+            }
+        }
+        if self.changed.is_empty() {
+            return children;
+        }
+        // A path sorts before its children.
+        let range = (Bound::Excluded(path.as_str()), Bound::Unbounded);
+        for (below, entry) in self.changed.range::<str, _>(range) {
+            if !path.contains(below.as_path()) {
+                // Names sort by bytes, and `-` sorts before `/`: a sibling may lie between us and our children.
+                if below.as_path().as_str().starts_with(path.as_str()) {
+                    continue;
+                }
+                break;
+            }
+            if entry.node.is_some() && below.as_path().parent() == Some(path) {
+                children.push(below.clone());
+            }
+        }
+        children
+    }
+
+    pub fn put(&mut self, path: &PathBuf, node: ChangedNode) {
+        let hides = self
+            .changed
+            .get(path.as_path().as_str())
+            .is_some_and(|entry| entry.hides);
+        self.changed.insert(
+            path.clone(),
+            Entry {
+                node: Some(node),
+                hides,
+            },
+        );
+    }
+
+    /// A node that was not there.
+    pub fn create(&mut self, path: &PathBuf, node: ChangedNode) {
+        self.put(path, node);
+        self.change_child_names(path, |names, name| names.saturating_add(name));
+    }
+
+    /// The node and all below it are gone.
+    pub fn remove(&mut self, path: &PathBuf) {
+        let below: Vec<PathBuf> = self
+            .changed
+            .range::<str, _>((Bound::Excluded(path.as_path().as_str()), Bound::Unbounded))
+            .map(|(other, _)| other)
+            .take_while(|other| other.as_path().as_str().starts_with(path.as_path().as_str()))
+            .filter(|other| path.as_path().contains(other.as_path()))
+            .cloned()
+            .collect();
+        for other in below {
+            self.changed.remove(other.as_path().as_str());
+        }
+        self.changed.insert(
+            path.clone(),
+            Entry {
+                node: None,
+                hides: true,
+            },
+        );
+        self.change_child_names(path, |names, name| names.saturating_sub(name));
+    }
+
+    fn change_child_names(&mut self, path: &PathBuf, change: impl Fn(u64, u64) -> u64) {
+        let Some(parent) = path.as_path().parent() else { return };
+        let Some(mut node) = self.find(parent).map(|found| found.to_changed()) else {
+            return;
+        };
+        let name = (path.as_path().name().len() as u64).saturating_add(1);
+        node.child_names = change(node.child_names, name);
+        self.put(&parent.to_owned(), node);
+    }
+}

@@ -1,0 +1,377 @@
+//! The record: the results of one input. It is what is made durable, and all that [`crate::Server::apply`] needs.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::{DomId, Header, PathBuf, Permissions};
+
+use crate::connection::{ConnectionId, Fault, QueuedMessage};
+use crate::input::{Channel, Time};
+use crate::settings::TraceSwitch;
+use crate::transaction::{Facets, Write};
+use crate::watch::WatchPath;
+
+/// Everything that one input changes and makes visible. Holds results, never the request: applying it needs no decision.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was decided.
+    pub time: Time,
+    /// What changes, in order.
+    pub changes: Vec<Change>,
+    /// What clients are told, in order.
+    pub outputs: Vec<Output>,
+    /// What the machine has to do once the record is durable.
+    pub actions: Vec<Action>,
+}
+
+/// One message for one client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Output {
+    /// Who gets it.
+    pub connection: ConnectionId,
+    /// The message, queued behind what already waits.
+    pub message: QueuedMessage,
+}
+
+/// What the machine must do, once the record that says so is durable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Action {
+    /// Map the domain's ring (its grant 1) and bind its event channel; the outcome is an
+    /// [`crate::Input::ActionDone`] for `requester`.
+    Connect {
+        /// Whose request waits.
+        requester: ConnectionId,
+        /// The domain to connect.
+        domid: DomId,
+        /// Its unbound event channel.
+        remote_port: u32,
+        /// The feature bits for the page.
+        features: u32,
+    },
+    /// Bind the event channel of a connected domain anew and start its ring from zero; the outcome is an
+    /// [`crate::Input::ActionDone`].
+    Rebind {
+        /// Whose request waits.
+        requester: ConnectionId,
+        /// The connection of the domain.
+        connection: ConnectionId,
+        /// The domain.
+        domid: DomId,
+        /// Its unbound event channel.
+        remote_port: u32,
+    },
+    /// Unmap the ring and close the event channel of a connection that is gone.
+    Disconnect {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Write this code into the `error` field of the ring page.
+    SetError {
+        /// Whose.
+        connection: ConnectionId,
+        /// What it did.
+        fault: Fault,
+    },
+    /// Write a line to the console.
+    Log(String),
+}
+
+/// The request that waits for an action, and what it will be told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Header of the request.
+    pub header: Header,
+    /// The domain that is being connected.
+    pub domid: DomId,
+    /// The connection that is being bound anew, if the domain has one already.
+    pub existing: Option<ConnectionId>,
+    /// The event channel named by the request.
+    pub remote_port: u32,
+}
+
+/// Which tree a node change belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Place {
+    /// The store that everyone sees.
+    Store,
+    /// The private view of an open transaction.
+    Transaction {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id on that connection.
+        id: u32,
+    },
+}
+
+/// A change of one node. Generations come from one counter and are never used twice.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NodeChange {
+    /// A node that was not there; its parent is.
+    Create {
+        /// Its path.
+        path: PathBuf,
+        /// Its value.
+        value: Box<[u8]>,
+        /// Its permissions.
+        permissions: Permissions,
+        /// Its generation, its parent's new generation and its place in the order of creation.
+        generation: u64,
+    },
+    /// Another value.
+    SetValue {
+        /// Its path.
+        path: PathBuf,
+        /// The new value.
+        value: Box<[u8]>,
+        /// The new generation.
+        generation: u64,
+    },
+    /// Other permissions.
+    SetPermissions {
+        /// Its path.
+        path: PathBuf,
+        /// The new permissions.
+        permissions: Permissions,
+        /// The new generation.
+        generation: u64,
+    },
+    /// The node and everything below it is gone.
+    Remove {
+        /// Its path.
+        path: PathBuf,
+        /// Its parent's new generation.
+        generation: u64,
+    },
+}
+
+/// One change of the server's state.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// Bytes were taken from the request stream and completed a message.
+    Consumed {
+        /// Whose stream.
+        connection: ConnectionId,
+        /// How many bytes.
+        bytes: u32,
+    },
+    /// Bytes were taken from the request stream that do not complete a message.
+    Partial {
+        /// Whose stream.
+        connection: ConnectionId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Bytes of the queue became visible.
+    Published {
+        /// Whose queue.
+        connection: ConnectionId,
+        /// How many bytes.
+        bytes: u32,
+    },
+    /// An event that nobody took in time is dropped.
+    EventExpired {
+        /// Whose queue.
+        connection: ConnectionId,
+        /// The number of the message.
+        number: u64,
+    },
+    /// A node changed.
+    Node {
+        /// In which tree.
+        place: Place,
+        /// How.
+        change: NodeChange,
+    },
+    /// The permissions of a special node changed.
+    SpecialPermissions {
+        /// `@introduceDomain` or `@releaseDomain`.
+        name: SpecialName,
+        /// The new permissions.
+        permissions: Permissions,
+    },
+    /// Nodes and bytes are charged to a domain (or given back).
+    Charge {
+        /// In the store, or for the duration of a transaction.
+        place: Place,
+        /// Who pays.
+        domid: DomId,
+        /// Nodes more.
+        nodes: i64,
+        /// Bytes of nodes more.
+        bytes: i64,
+    },
+    /// A new watch.
+    WatchAdded {
+        /// Whose.
+        connection: ConnectionId,
+        /// On what.
+        path: WatchPath,
+        /// Returned with each event.
+        token: Box<[u8]>,
+        /// Levels below the path that count; none = all.
+        depth: Option<u32>,
+    },
+    /// A watch is gone.
+    WatchRemoved {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its number.
+        number: u64,
+    },
+    /// All watches and transactions of a connection are gone.
+    WatchesReset {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// A transaction is open. Its snapshot is taken by the first operation in it.
+    TransactionOpened {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
+    /// The first operation in a transaction: from now on it sees the store as it is here.
+    TransactionBegan {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
+    /// A transaction observed something of its snapshot.
+    Observed {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+        /// Of which node.
+        path: PathBuf,
+        /// What.
+        facets: Facets,
+    },
+    /// A transaction wrote something.
+    Wrote {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+        /// What.
+        write: Write,
+    },
+    /// A transaction broke a limit and cannot be committed.
+    TransactionFailed {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
+    /// A transaction is over.
+    TransactionClosed {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
+    /// A request waits for an action.
+    Waiting {
+        /// Whose.
+        connection: ConnectionId,
+        /// For what.
+        waiting: Waiting,
+    },
+    /// The action is over.
+    NoLongerWaiting {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// A new connection.
+    Connected {
+        /// Its id.
+        connection: ConnectionId,
+        /// For whom.
+        domid: DomId,
+        /// How it is reached.
+        channel: Channel,
+    },
+    /// The ring of a connection starts anew: queue, partial message, watches and transactions are gone.
+    ConnectionReset {
+        /// Which.
+        connection: ConnectionId,
+        /// Its channel from now on.
+        channel: Channel,
+    },
+    /// A connection is ignored from now on; its queue, watches and transactions are gone.
+    Ignored {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        fault: Fault,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A domain is known from now on.
+    DomainKnown {
+        /// Which.
+        domid: DomId,
+        /// Its unique number, if the hypervisor gives one.
+        unique_id: Option<u64>,
+    },
+    /// A domain is gone, its connection and its account with it.
+    DomainForgotten {
+        /// Which.
+        domid: DomId,
+    },
+    /// Whether the shutdown of a domain has been told.
+    ShutdownTold {
+        /// Which.
+        domid: DomId,
+        /// It has.
+        told: bool,
+    },
+    /// A domain has the rights of another from now on.
+    TargetSet {
+        /// Which.
+        domid: DomId,
+        /// Whose rights.
+        target: DomId,
+    },
+    /// A default limit changed: domains that become known later get it.
+    DefaultLimit {
+        /// Its place in [`crate::Limit::ALL`].
+        limit: crate::quota::Limit,
+        /// The new value; 0 = none.
+        value: u32,
+    },
+    /// A trace switch was set.
+    Trace {
+        /// Which.
+        switch: TraceSwitch,
+        /// How.
+        on: bool,
+    },
+    /// The recorded maxima start anew.
+    MaximaReset,
+}
+
+/// The special nodes that stand for events of domains.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum SpecialName {
+    /// `@introduceDomain`
+    IntroduceDomain,
+    /// `@releaseDomain`
+    ReleaseDomain,
+}
+
+impl SpecialName {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SpecialName::IntroduceDomain => "@introduceDomain",
+            SpecialName::ReleaseDomain => "@releaseDomain",
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The server's whole state, and the ways in.
+
+use alloc::collections::BTreeMap;
+
+use xenstore_wire::{Access, DomId, Path, PathBuf, Permissions};
+
+use crate::connection::{Connection, ConnectionId};
+use crate::domain::{Domain, Maxima};
+use crate::input::{Input, Time, World};
+use crate::policy::Caller;
+use crate::quota::Limit;
+use crate::record::{NodeChange, Record, SpecialName};
+use crate::settings::Settings;
+use crate::tree::{Memory, Root, Tree};
+use crate::watch::WatchIndex;
+
+/// What is fixed when the server starts for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The domain that may do everything (dom0, or another with `--priv-domid`).
+    pub privileged: DomId,
+    /// The domain that the server itself is.
+    pub own: DomId,
+    /// Bits of the ring page's `server_features` that the machine can honour.
+    pub features: u32,
+    /// Seconds after which an event that an unprivileged client does not take is dropped; 0 = never. C's default is 20.
+    pub event_timeout: u32,
+    /// Seeds the hash of node names.
+    pub hash_seed: u64,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Configuration {
+            privileged: DomId::DOM0,
+            own: DomId::DOM0,
+            features: 0,
+            event_timeout: 20,
+            hash_seed: 0,
+        }
+    }
+}
+
+/// Events that a client was not told, since the server first started. As in C they are dropped or merged by design; here
+/// they are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventFigures {
+    /// Told.
+    pub queued: u64,
+    /// Not taken within the time-out.
+    pub expired: u64,
+}
+
+/// Everything that must survive.
+pub struct Server<M: Memory> {
+    pub(crate) configuration: Configuration,
+    pub(crate) tree: Tree<M>,
+    /// The newest generation given to a node.
+    pub(crate) generation: u64,
+    pub(crate) special: BTreeMap<SpecialName, Permissions>,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) next_connection: u32,
+    pub(crate) domains: BTreeMap<DomId, Domain>,
+    pub(crate) watches: WatchIndex,
+    pub(crate) settings: Settings,
+    pub(crate) maxima: Maxima,
+    pub(crate) events: EventFigures,
+    pub(crate) requests: u64,
+}
+
+impl<M: Memory> Server<M> {
+    /// A server with the initial tree of C xenstored: `/`, `/tool`, `/tool/xenstored`, all owned by the privileged domain.
+    pub fn new(configuration: Configuration, memory: M) -> Self {
+        let privileged = configuration.privileged;
+        let closed = Permissions::owned_by(privileged, Access::None);
+        let tree = Tree::new(memory, configuration.hash_seed, &closed, 1);
+        let mut release = closed.entries().to_vec();
+        release.push(xenstore_wire::Permission {
+            domid: DomId::ANY,
+            access: Access::Read,
+            ignored: false,
+        });
+        let release = Permissions::from_entries(release).unwrap_or_else(|| closed.clone());
+        let mut server = Server {
+            special: BTreeMap::from([
+                (SpecialName::IntroduceDomain, closed.clone()),
+                (SpecialName::ReleaseDomain, release),
+            ]),
+            configuration,
+            tree,
+            generation: 1,
+            connections: BTreeMap::new(),
+            next_connection: 1,
+            domains: BTreeMap::new(),
+            watches: WatchIndex::default(),
+            settings: Settings::default(),
+            maxima: Maxima::default(),
+            events: EventFigures::default(),
+            requests: 0,
+        };
+        server
+            .domains
+            .insert(privileged, Domain::new(None, server.settings.quotas.clone()));
+        let first = ["/tool", "/tool/xenstored"]
+            .into_iter()
+            .filter_map(|text| Path::new(text).ok());
+        for (path, generation) in first.zip(2u64..) {
+            let permissions = closed.clone();
+            server.apply_node(
+                crate::record::Place::Store,
+                &NodeChange::Create {
+                    path: path.to_owned(),
+                    value: [].into(),
+                    permissions,
+                    generation,
+                },
+            );
+        }
+        let account = server.charges().remove(&privileged).unwrap_or_default();
+        if let Some(domain) = server.domains.get_mut(&privileged) {
+            domain.account = account;
+        }
+        server
+    }
+
+    /// What this input changes and makes visible. Looks, and changes nothing.
+    pub fn decide(&self, now: Time, world: &dyn World, input: Input<'_>) -> Record {
+        crate::decision::decide(self, now, world, input)
+    }
+
+    /// The time by which [`Input::Timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.connections
+            .values()
+            .filter_map(|connection| connection.queue.next_deadline())
+            .min()
+    }
+
+    /// The connection, unless it is gone.
+    pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(&id)
+    }
+
+    /// All connections in the order in which they were made.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.connections.iter().map(|(id, connection)| (*id, connection))
+    }
+
+    /// All domains that the server has heard of and that are not known to be gone.
+    pub fn domains(&self) -> impl Iterator<Item = (DomId, &Domain)> {
+        self.domains.iter().map(|(domid, domain)| (*domid, domain))
+    }
+
+    /// The id that the next connection will have.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection)
+    }
+
+    /// Requests of this connection may be taken: it is not ignored, does not wait for an action, and is below the limits
+    /// at which C xenstored stops reading a ring (`outstanding`, `memory`).
+    pub fn may_read(&self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get(&id) else {
+            return false;
+        };
+        if connection.ignored.is_some() || connection.waiting.is_some() {
+            return false;
+        }
+        if connection.domid == self.configuration.privileged {
+            return true;
+        }
+        self.domains.get(&connection.domid).is_none_or(|domain| {
+            !domain
+                .quotas
+                .reached(Limit::Outstanding, connection.outstanding() as u64)
+                && !domain.quotas.reached(Limit::Memory, domain.account.memory())
+        })
+    }
+
+    /// What an administrator set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What was fixed at the start.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The tree, for its figures and its upkeep.
+    pub fn tree(&self) -> &Tree<M> {
+        &self.tree
+    }
+
+    /// The memory that the tree lies in.
+    pub fn pages(&self) -> &M {
+        self.tree.memory()
+    }
+
+    /// The memory that the tree lies in, for whoever keeps other things there, too.
+    pub fn pages_mut(&mut self) -> &mut M {
+        self.tree.memory_mut()
+    }
+
+    /// Upkeep of the arena: frees what no root reaches and moves blocks together, at most about `budget` bytes of work.
+    /// Changes nothing that a client could see.
+    pub fn tidy(&mut self, budget: usize) {
+        self.tree.tidy(budget);
+    }
+
+    /// Value of a node of the store as it is, for tests and tools. No permissions are asked.
+    pub fn value(&self, path: &PathBuf) -> Option<&[u8]> {
+        self.tree
+            .find(self.tree.current(), path.as_path())
+            .map(|node| node.value())
+    }
+
+    pub(crate) fn caller(&self, connection: &Connection) -> Caller {
+        self.caller_of(connection.domid)
+    }
+
+    fn caller_of(&self, domid: DomId) -> Caller {
+        Caller {
+            domid,
+            privileged: domid == self.configuration.privileged,
+            target: self.domains.get(&domid).and_then(|domain| domain.target),
+        }
+    }
+
+    /// The root that a request sees: its transaction's, or the store's.
+    pub(crate) fn current(&self) -> Root {
+        self.tree.current()
+    }
+}

@@ -1,0 +1,333 @@
+//! The indexes of large directories: B+-trees of blocks that are never changed.
+//!
+//! Each large directory has one by hash (to find a child by name) and one by order key (to list children in the order
+//! of their creation, from any byte of the list of names). A change writes the blocks on one path anew, at most
+//! [`INDEX_MAX`] entries each, and says what the new root is. Keys may repeat: entries with the same key are told apart
+//! by what they refer to.
+//!
+//! Knows entries and blocks; not what the leaves refer to.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::arena::{Arena, Exhausted};
+use super::block::{Entry, INDEX_MAX, IndexBlock, Sort};
+use super::memory::Memory;
+
+/// A block with fewer entries is merged with a neighbour when something is removed from it.
+const FEW: usize = INDEX_MAX / 4;
+
+/// A position in an index: from the root to a leaf, the block and the place in it.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor {
+    trail: Vec<(u32, usize)>,
+}
+
+/// A change of one leaf.
+enum Edit {
+    Insert(usize, Entry),
+    Replace(usize, u32),
+    Remove(usize),
+}
+
+impl<M: Memory> Arena<M> {
+    /// The last entry of an index whose key is not above `key`. Visits one block of each level.
+    pub(super) fn index_last_at_most(&self, root: u32, key: u64) -> Option<Entry> {
+        let mut block = self.index(root)?;
+        loop {
+            let entry = block.get(block.last_at_most(key)?)?;
+            if block.level() == 0 {
+                return Some(entry);
+            }
+            block = self.below(&block, entry)?;
+        }
+    }
+
+    /// The entry that a cursor stands at.
+    pub(super) fn index_entry(&self, cursor: &Cursor) -> Option<Entry> {
+        let &(block, at) = cursor.trail.last()?;
+        self.index(block)?.get(at)
+    }
+
+    /// The last position whose key is not above `key`.
+    pub(super) fn index_seek(&self, root: u32, key: u64) -> Option<Cursor> {
+        self.index_descend(root, |block| block.last_at_most(key))
+    }
+
+    /// The first position.
+    pub(super) fn index_first(&self, root: u32) -> Option<Cursor> {
+        self.index_descend(root, |_| Some(0))
+    }
+
+    /// The entry that contains the byte `offset` of the list of names, and the offset of that byte in it.
+    pub(super) fn index_at_byte(&self, root: u32, offset: u64) -> Option<(Cursor, u64)> {
+        let mut rest = offset;
+        let cursor = self.index_descend(root, |block| {
+            block
+                .iter()
+                .position(|entry| match rest.checked_sub(u64::from(entry.bytes)) {
+                    Some(beyond) => {
+                        rest = beyond;
+                        false
+                    }
+                    None => true,
+                })
+        })?;
+        Some((cursor, rest))
+    }
+
+    /// Moves a cursor to the next entry. False at the end.
+    pub(super) fn index_next(&self, cursor: &mut Cursor) -> bool {
+        self.index_step(
+            cursor,
+            |at, length| at.checked_add(1).filter(|next| *next < length),
+            |_| 0,
+        )
+    }
+
+    /// Moves a cursor to the previous entry. False at the beginning.
+    pub(super) fn index_previous(&self, cursor: &mut Cursor) -> bool {
+        self.index_step(cursor, |at, _| at.checked_sub(1), |length| length.saturating_sub(1))
+    }
+
+    /// The position of the entry with this key that satisfies `is_it`.
+    pub(super) fn index_find(&self, root: u32, key: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<Cursor> {
+        let mut cursor = self.index_seek(root, key)?;
+        loop {
+            let entry = self.index_entry(&cursor)?;
+            if entry.key != key {
+                return None;
+            }
+            if is_it(entry) {
+                return Some(cursor);
+            }
+            if !self.index_previous(&mut cursor) {
+                return None;
+            }
+        }
+    }
+
+    /// How many levels an index has.
+    pub(super) fn index_height(&self, root: u32) -> usize {
+        self.index(root)
+            .map_or(0, |block| usize::from(block.level()).saturating_add(1))
+    }
+
+    /// A new index of at most [`INDEX_MAX`] entries, in order.
+    pub(super) fn index_build(&mut self, sort: Sort, entries: &[Entry]) -> Result<u32, Exhausted> {
+        self.index_place(sort, 0, entries)
+    }
+
+    /// The index with one entry more, after those with the same key.
+    pub(super) fn index_insert(&mut self, sort: Sort, root: u32, entry: Entry) -> Result<u32, Exhausted> {
+        let found = self.index_seek(root, entry.key);
+        let at = found
+            .as_ref()
+            .and_then(|cursor| cursor.trail.last())
+            .map_or(0, |(_, at)| at.saturating_add(1));
+        let cursor = found.or_else(|| self.index_first(root)).ok_or(Exhausted)?;
+        Ok(self.index_edit(sort, cursor, &Edit::Insert(at, entry))?.unwrap_or(root))
+    }
+
+    /// The index in which the entry with this key and reference refers to something else.
+    pub(super) fn index_replace(
+        &mut self,
+        sort: Sort,
+        root: u32,
+        (key, old): (u64, u32),
+        new: u32,
+    ) -> Result<u32, Exhausted> {
+        let Some(cursor) = self.index_find(root, key, |entry| entry.reference == old) else {
+            return Ok(root);
+        };
+        let at = cursor.trail.last().map_or(0, |(_, at)| *at);
+        Ok(self.index_edit(sort, cursor, &Edit::Replace(at, new))?.unwrap_or(root))
+    }
+
+    /// The index without the entry with this key and reference.
+    pub(super) fn index_remove(&mut self, sort: Sort, root: u32, (key, old): (u64, u32)) -> Result<u32, Exhausted> {
+        let Some(cursor) = self.index_find(root, key, |entry| entry.reference == old) else {
+            return Ok(root);
+        };
+        let at = cursor.trail.last().map_or(0, |(_, at)| *at);
+        Ok(self.index_edit(sort, cursor, &Edit::Remove(at))?.unwrap_or(root))
+    }
+
+    // A level must be one less than the one above it: so no loop can be endless, whatever the memory contains.
+    fn below(&self, block: &IndexBlock<'_>, entry: Entry) -> Option<IndexBlock<'_>> {
+        self.index(entry.reference)
+            .filter(|below| below.level().checked_add(1) == Some(block.level()))
+    }
+
+    fn index_descend(&self, root: u32, mut choose: impl FnMut(IndexBlock<'_>) -> Option<usize>) -> Option<Cursor> {
+        let mut block = self.index(root)?;
+        let mut trail = Vec::with_capacity(usize::from(block.level()).saturating_add(1));
+        let mut id = root;
+        loop {
+            let at = choose(block)?;
+            let entry = block.get(at)?;
+            trail.push((id, at));
+            if block.level() == 0 {
+                return Some(Cursor { trail });
+            }
+            block = self.below(&block, entry)?;
+            id = entry.reference;
+        }
+    }
+
+    fn index_step(
+        &self,
+        cursor: &mut Cursor,
+        step: impl Fn(usize, usize) -> Option<usize>,
+        start: impl Fn(usize) -> usize,
+    ) -> bool {
+        // Upwards to the first block in which there is a next entry, then downwards along its edge.
+        let mut depth = cursor.trail.len();
+        let turn = loop {
+            let Some(up) = depth.checked_sub(1) else { return false };
+            depth = up;
+            let Some(&(id, at)) = cursor.trail.get(depth) else {
+                return false;
+            };
+            let Some(block) = self.index(id) else { return false };
+            if let Some(next) = step(at, block.len()) {
+                break (id, next, block);
+            }
+        };
+        let (id, at, mut block) = turn;
+        cursor.trail.truncate(depth);
+        cursor.trail.push((id, at));
+        let mut at = at;
+        while block.level() > 0 {
+            let Some(entry) = block.get(at) else { return false };
+            let Some(below) = self.below(&block, entry) else {
+                return false;
+            };
+            at = start(below.len());
+            cursor.trail.push((entry.reference, at));
+            block = below;
+        }
+        true
+    }
+
+    fn index_place(&mut self, sort: Sort, level: u8, entries: &[Entry]) -> Result<u32, Exhausted> {
+        let mut block = self.scratch();
+        IndexBlock::encode(sort, level, entries, &mut block);
+        self.place(block)
+    }
+
+    /// Carries out a change at the leaf where the cursor stands, then all that follows from it up to the root. `None`
+    /// if nothing is left.
+    fn index_edit(&mut self, sort: Sort, mut cursor: Cursor, edit: &Edit) -> Result<Option<u32>, Exhausted> {
+        let removing = matches!(edit, Edit::Remove(_));
+        let Some((leaf, _)) = cursor.trail.pop() else {
+            return Ok(None);
+        };
+        let mut entries: Vec<Entry> = self.index(leaf).map(|block| block.iter().collect()).unwrap_or_default();
+        // Where this level has become longer: splitting an index that only grows at its end leaves full blocks behind.
+        let mut grew_at_end = false;
+        match *edit {
+            Edit::Insert(at, entry) => {
+                grew_at_end = at >= entries.len();
+                entries.insert(at.min(entries.len()), entry);
+            }
+            Edit::Replace(at, reference) => {
+                if let Some(entry) = entries.get_mut(at) {
+                    entry.reference = reference;
+                }
+            }
+            Edit::Remove(at) => {
+                if at < entries.len() {
+                    entries.remove(at);
+                }
+            }
+        }
+        let mut level = 0u8;
+        while let Some((parent, slot)) = cursor.trail.pop() {
+            let mut above: Vec<Entry> = self
+                .index(parent)
+                .map(|block| block.iter().collect())
+                .unwrap_or_default();
+            let mut slots = slot..slot.saturating_add(1).min(above.len());
+            if removing && entries.len() < FEW && above.len() > 1 {
+                slots = self.join_with_neighbour(&mut entries, &above, slot);
+            }
+            let pieces = split(sort, &entries, grew_at_end);
+            let mut written = Vec::with_capacity(pieces.len());
+            for piece in pieces {
+                written.push(self.write_piece(sort, level, piece)?);
+            }
+            grew_at_end = slots.end == above.len();
+            above.splice(slots, written);
+            entries = above;
+            level = level.wrapping_add(1);
+        }
+        self.write_root(sort, level, entries, grew_at_end)
+    }
+
+    fn write_root(
+        &mut self,
+        sort: Sort,
+        mut level: u8,
+        mut entries: Vec<Entry>,
+        grew_at_end: bool,
+    ) -> Result<Option<u32>, Exhausted> {
+        if entries.len() > INDEX_MAX {
+            let mut above = Vec::with_capacity(2);
+            for piece in split(sort, &entries, grew_at_end) {
+                above.push(self.write_piece(sort, level, piece)?);
+            }
+            (level, entries) = (level.wrapping_add(1), above);
+        }
+        match (level, entries.as_slice()) {
+            (_, []) => Ok(None),
+            // One block remains on the level below: it is the root.
+            (1.., [only]) => Ok(Some(only.reference)),
+            (_, entries) => self.index_place(sort, level, entries).map(Some),
+        }
+    }
+
+    /// Adds the entries of a neighbour of the block in `slot` to `entries`. Returns the slots that they come from.
+    fn join_with_neighbour(&self, entries: &mut Vec<Entry>, above: &[Entry], slot: usize) -> core::ops::Range<usize> {
+        let (first, neighbour) = match slot.checked_sub(1) {
+            Some(left) => (left, left),
+            None => (slot, slot.saturating_add(1)),
+        };
+        let other = above.get(neighbour).and_then(|entry| self.index(entry.reference));
+        let other: Vec<Entry> = other.map(|block| block.iter().collect()).unwrap_or_default();
+        if neighbour < slot {
+            entries.splice(0..0, other);
+        } else {
+            entries.extend(other);
+        }
+        first..first.saturating_add(2).min(above.len())
+    }
+
+    /// Writes a block, and says what stands for it in the level above.
+    fn write_piece(&mut self, sort: Sort, level: u8, entries: &[Entry]) -> Result<Entry, Exhausted> {
+        Ok(Entry {
+            key: entries.first().map_or(0, |entry| entry.key),
+            reference: self.index_place(sort, level, entries)?,
+            bytes: entries
+                .iter()
+                .fold(0, |sum: u32, entry| sum.saturating_add(entry.bytes)),
+        })
+    }
+}
+
+/// Cuts what is too long for one block into two. Nothing at all gives no piece.
+fn split(sort: Sort, entries: &[Entry], grew_at_end: bool) -> Vec<&[Entry]> {
+    if entries.is_empty() {
+        return Vec::new();
+    }
+    if entries.len() <= INDEX_MAX {
+        return vec![entries];
+    }
+    let middle = if grew_at_end && sort == Sort::Order {
+        INDEX_MAX
+    } else {
+        entries.len() / 2
+    };
+    let (left, right) = entries.split_at(middle.min(entries.len()));
+    vec![left, right]
+}

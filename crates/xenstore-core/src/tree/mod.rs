@@ -1,0 +1,199 @@
+//! The tree of nodes: immutable, with structural sharing, as bytes in an arena.
+//!
+//! A [`Root`] names one state of the whole store. An update gives a new root and leaves the old one as it is, so a
+//! transaction's snapshot costs nothing but a [`Tree::retain`]. Nodes are blocks of bytes in chunks of a [`Memory`]; a
+//! block is named by a 32-bit id, and a table says where it lies. What was written once is never changed until its
+//! chunk is used again, and a chunk is used again only when no root that is held reaches anything in it.
+//!
+//! **After a crash** [`Tree::open`] reads everything back from the memory and the ids of the roots. Whoever keeps a root
+//! in durable memory must hold it ([`Tree::retain`]) until a newer one is kept in its place: ids and chunks of what no
+//! held root reaches are used again at once.
+//!
+//! This module knows paths, values, permissions, generations and order keys as given. It does not know who may do what,
+//! transactions, quotas, nor where the memory comes from.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `memory` | the trait that recovery implements; memory from the heap |
+//! | `block`, `permissions` | what a block looks like |
+//! | `checksum`, `hash` | of blocks; of names |
+//! | `counts` | references to blocks, free ids |
+//! | `arena`, `clean`, `room` | writing and giving up blocks; making chunks free; how much is left |
+//! | `index`, `children` | large directories; listing |
+//! | `update`, `open` | changing a tree; reading it back |
+
+mod arena;
+mod block;
+mod checksum;
+mod children;
+mod clean;
+mod counts;
+mod hash;
+mod index;
+mod memory;
+mod open;
+mod permissions;
+mod room;
+#[cfg(test)]
+mod simulation;
+mod update;
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::{Path, Permissions};
+
+use arena::Arena;
+use block::{Directory, small_entries};
+use hash::NameHash;
+
+pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
+pub use children::{Children, Names};
+pub use memory::{CHUNK, Memory, PlainMemory};
+pub use open::Corrupt;
+pub use permissions::PermissionsView;
+pub use room::Figures;
+
+/// One state of the whole store: the id of the block of its root node.
+///
+/// Holds nothing by itself: see [`Tree::retain`] and [`Tree::release`].
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Root(u32);
+
+impl Root {
+    /// A root from the id that was kept of it.
+    pub const fn from_id(id: u32) -> Self {
+        Self(id)
+    }
+
+    /// The id of the root's block; it names the same state as long as the root is held.
+    pub const fn id(self) -> u32 {
+        self.0
+    }
+}
+
+/// The store's nodes in all states that someone holds.
+#[derive(Clone, Debug)]
+pub struct Tree<M> {
+    arena: Arena<M>,
+    hash: NameHash,
+    current: Root,
+    impossible: u64,
+    exhausted: u64,
+}
+
+impl<M: Memory> Tree<M> {
+    /// A tree that has only "/". `hash_seed` should be random, and must be given to [`Tree::open`] again. The memory
+    /// must be able to have at least 8 chunks to be of use.
+    pub fn new(memory: M, hash_seed: u64, root_permissions: &Permissions, generation: u64) -> Self {
+        let mut arena = Arena::new(memory);
+        let current = Root(arena.place_root(root_permissions, generation).unwrap_or(u32::MAX));
+        Self {
+            arena,
+            hash: NameHash::new(hash_seed),
+            current,
+            impossible: 0,
+            exhausted: 0,
+        }
+    }
+
+    /// The state that the server regards as the present one. Held by the tree.
+    pub fn current(&self) -> Root {
+        self.current
+    }
+
+    /// Makes `root` the present one; the caller's reference becomes the tree's. Releases the one before.
+    pub fn set_current(&mut self, root: Root) {
+        let before = core::mem::replace(&mut self.current, root);
+        self.release(before);
+    }
+
+    /// One holder more of a state.
+    pub fn retain(&mut self, root: Root) {
+        self.arena.counts.retain(root.0);
+    }
+
+    /// One holder less of a state. Without any it must not be used again. What only it reached is taken apart later, in
+    /// small steps: with each update, and by [`Tree::reclaim`].
+    pub fn release(&mut self, root: Root) {
+        self.arena.counts.release(root.0);
+    }
+
+    /// The node at a path. Visits as many blocks as the path has components, and for each large directory on the way
+    /// one more for each level of its index.
+    pub fn find(&self, root: Root, path: Path<'_>) -> Option<Node<'_>> {
+        let mut id = root.0;
+        for name in path.components() {
+            id = self.child_of(id, self.hash.of(name), name)?;
+        }
+        self.arena.node(id)
+    }
+
+    /// The node "/".
+    pub fn root_node(&self, root: Root) -> Node<'_> {
+        self.arena.node(root.0).unwrap_or(Node::UNREADABLE)
+    }
+
+    /// The child of that name.
+    pub fn child(&self, node: Node<'_>, name: &str) -> Option<Node<'_>> {
+        let id = self.child_in(node.directory, self.hash.of(name), name)?;
+        self.arena.node(id)
+    }
+
+    /// Takes apart up to `budget` blocks that no root reaches any more. Returns how many there were; fewer than the
+    /// budget means that nothing is left to do.
+    pub fn reclaim(&mut self, budget: usize) -> usize {
+        self.arena.reclaim(budget)
+    }
+
+    /// Upkeep between requests: takes apart what no root reaches, then makes chunks free if that is worth while; at most
+    /// about `budget` bytes of work.
+    pub fn tidy(&mut self, budget: usize) {
+        self.arena.tidy(budget);
+    }
+
+    /// Makes chunks free by moving what is alive in those with the least, up to `budget` bytes. Returns what was spent;
+    /// less than the budget means that nothing is worth it. Updates do this by themselves as far as it is necessary.
+    pub fn clean(&mut self, budget: usize) -> usize {
+        self.arena.clean(budget)
+    }
+
+    /// The memory, to look at.
+    pub fn memory(&self) -> &M {
+        &self.arena.memory
+    }
+
+    /// The memory, for what its owner keeps in it besides the tree. Chunks and table must not be changed.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.arena.memory
+    }
+
+    fn child_of(&self, parent: u32, hash: u32, name: &str) -> Option<u32> {
+        self.child_in(self.arena.node(parent)?.directory, hash, name)
+    }
+
+    fn child_in(&self, directory: Directory<'_>, hash: u32, name: &str) -> Option<u32> {
+        let is_it = |node: Node<'_>| node.name == name.as_bytes();
+        match directory {
+            Directory::Small { entries, .. } => small_entries(entries)
+                .find(|&(other, id)| other == hash && self.arena.node(id).is_some_and(is_it))
+                .map(|(_, id)| id),
+            Directory::Large { by_hash, .. } => self.child_in_index(by_hash, hash, is_it),
+        }
+    }
+
+    /// The child with this hash that is the right one: different names can have the same hash.
+    fn child_in_index(&self, by_hash: u32, hash: u32, is_it: impl Fn(Node<'_>) -> bool) -> Option<u32> {
+        let key = u64::from(hash);
+        let first = self
+            .arena
+            .index_last_at_most(by_hash, key)
+            .filter(|entry| entry.key == key)?;
+        if self.arena.node(first.reference).is_some_and(&is_it) {
+            return Some(first.reference);
+        }
+        let is_it = |node| is_it(node);
+        let found = self.arena.index_find(by_hash, key, |entry| {
+            self.arena.node(entry.reference).is_some_and(is_it)
+        })?;
+        self.arena.index_entry(&found).map(|entry| entry.reference)
+    }
+}

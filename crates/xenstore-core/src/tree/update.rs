@@ -1,0 +1,420 @@
+//! What changes a tree: each update writes the blocks from the node up to a new root.
+//!
+//! The root that an update starts from stays as it is and remains the caller's. The new root comes with one reference,
+//! which is the caller's too. What cannot be done (the parent is missing, the node exists already, a name is too long)
+//! and what memory does not suffice for gives the old root with one more reference; the server checks all of this
+//! before it decides to do something, so it happens only where the server or the memory is broken.
+
+use alloc::vec::Vec;
+
+use xenstore_wire::{Path, Permissions};
+
+use super::arena::{Arena, Exhausted};
+use super::block::{
+    Directory, Entry, NAME_MAX, Node, PERMISSIONS_MAX, SMALL_AGAIN, SMALL_ENTRY, SMALL_MAX, Sort, VALUE_MAX,
+    push_small_entry, small_entries,
+};
+use super::memory::Memory;
+use super::{Root, Tree, permissions};
+
+/// A node on the way from the root to where something changes, and the hash by which its parent finds it.
+#[derive(Clone, Copy)]
+struct Step {
+    id: u32,
+    hash: u32,
+}
+
+/// Why an update gives back the root it was given.
+enum Refused {
+    Impossible,
+    Exhausted,
+}
+
+impl From<Exhausted> for Refused {
+    fn from(_: Exhausted) -> Self {
+        Refused::Exhausted
+    }
+}
+
+impl<M: Memory> Tree<M> {
+    /// A new node. Its parent must exist and gets the same generation; the node must not exist. `order` is its place
+    /// among its siblings: it need not be the largest so far, but no sibling may have the same.
+    pub fn create(
+        &mut self,
+        root: Root,
+        path: Path<'_>,
+        value: &[u8],
+        permissions: &Permissions,
+        generation: u64,
+        order: u64,
+    ) -> Root {
+        let permissions = permissions::encode(permissions);
+        self.update(root, |tree| {
+            let name = path.name();
+            let parent = path.parent().ok_or(Refused::Impossible)?;
+            let trail = tree.walk(root, parent)?;
+            let step = *trail.last().ok_or(Refused::Impossible)?;
+            let hash = tree.hash.of(name);
+            fits(name, value, &permissions)?;
+            if tree.child_of(step.id, hash, name).is_some() {
+                return Err(Refused::Impossible);
+            }
+            let directory = Directory::EMPTY;
+            let (name, permissions) = (name.as_bytes(), permissions.as_slice());
+            let node = Node {
+                name,
+                value,
+                permissions,
+                generation,
+                order,
+                directory,
+                ..Node::UNREADABLE
+            };
+            let mut block = tree.arena.scratch();
+            node.encode(&mut block);
+            let child = tree.arena.place(block)?;
+            let child = Child {
+                id: child,
+                hash,
+                order,
+                name_bytes: bytes_in_list(name),
+            };
+            let parent = tree.with_child(step.id, child, generation)?;
+            tree.rise(&trail, parent)
+        })
+    }
+
+    /// Gives a node another value.
+    pub fn set_value(&mut self, root: Root, path: Path<'_>, value: &[u8], generation: u64) -> Root {
+        self.update(root, |tree| {
+            fits("", value, &[])?;
+            tree.change(root, path, |node, out| {
+                Node {
+                    value,
+                    generation,
+                    ..node
+                }
+                .encode(out)
+            })
+        })
+    }
+
+    /// Gives a node other permissions.
+    pub fn set_permissions(&mut self, root: Root, path: Path<'_>, permissions: &Permissions, generation: u64) -> Root {
+        let permissions = permissions::encode(permissions);
+        self.update(root, |tree| {
+            fits("", &[], &permissions)?;
+            tree.change(root, path, |node, out| {
+                Node {
+                    permissions: &permissions,
+                    generation,
+                    ..node
+                }
+                .encode(out)
+            })
+        })
+    }
+
+    /// Gives a node a security label; 0 takes it away.
+    pub fn set_label(&mut self, root: Root, path: Path<'_>, label: u32, generation: u64) -> Root {
+        self.update(root, |tree| {
+            tree.change(root, path, |node, out| {
+                Node {
+                    label,
+                    generation,
+                    ..node
+                }
+                .encode(out)
+            })
+        })
+    }
+
+    /// Removes a node and all that is below it. Its parent gets the generation. The root cannot be removed.
+    pub fn remove(&mut self, root: Root, path: Path<'_>, generation: u64) -> Root {
+        self.update(root, |tree| {
+            let mut trail = tree.walk(root, path)?;
+            let gone = trail.pop().ok_or(Refused::Impossible)?;
+            let parent = trail.last().ok_or(Refused::Impossible)?.id;
+            let node = tree.arena.node(gone.id).ok_or(Refused::Impossible)?;
+            let name_bytes = bytes_in_list(node.name);
+            let child = Child {
+                id: gone.id,
+                hash: gone.hash,
+                order: node.order,
+                name_bytes,
+            };
+            let parent = tree.without_child(parent, child, generation)?;
+            tree.rise(&trail, parent)
+        })
+    }
+
+    /// Runs an update: pays for the one before, and settles what has been written.
+    fn update(&mut self, root: Root, build: impl FnOnce(&mut Self) -> Result<u32, Refused>) -> Root {
+        self.arena.pace();
+        match build(self) {
+            Ok(id) => {
+                self.arena.keep(id);
+                Root(id)
+            }
+            Err(refused) => {
+                self.arena.abandon();
+                self.retain(root);
+                match refused {
+                    Refused::Impossible => self.impossible = self.impossible.saturating_add(1),
+                    Refused::Exhausted => self.exhausted = self.exhausted.saturating_add(1),
+                }
+                root
+            }
+        }
+    }
+
+    /// The nodes from the root to `path`.
+    fn walk(&self, root: Root, path: Path<'_>) -> Result<Vec<Step>, Refused> {
+        let mut trail = Vec::with_capacity(path.depth().saturating_add(1));
+        let mut id = root.0;
+        trail.push(Step { id, hash: 0 });
+        for name in path.components() {
+            let hash = self.hash.of(name);
+            id = self.child_of(id, hash, name).ok_or(Refused::Impossible)?;
+            trail.push(Step { id, hash });
+        }
+        Ok(trail)
+    }
+
+    /// Writes the node at `path` anew, as `encode` says, and what is above it.
+    fn change(
+        &mut self,
+        root: Root,
+        path: Path<'_>,
+        encode: impl FnOnce(Node<'_>, &mut Vec<u8>),
+    ) -> Result<u32, Refused> {
+        let trail = self.walk(root, path)?;
+        let id = trail.last().ok_or(Refused::Impossible)?.id;
+        let mut block = self.arena.scratch();
+        encode(self.arena.node(id).ok_or(Refused::Impossible)?, &mut block);
+        let new = self.arena.place(block)?;
+        self.rise(&trail, new)
+    }
+
+    /// Writes the nodes above the last one of `trail` anew, whose new block is `new`. Returns the new root.
+    fn rise(&mut self, trail: &[Step], new: u32) -> Result<u32, Refused> {
+        let mut new = new;
+        for pair in trail.windows(2).rev() {
+            let &[parent, child] = pair else {
+                return Err(Refused::Impossible);
+            };
+            new = self.with_child_replaced(parent.id, child, new)?;
+        }
+        Ok(new)
+    }
+
+    fn with_child_replaced(&mut self, parent: u32, child: Step, new: u32) -> Result<u32, Refused> {
+        let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
+        // The directory stands at the end of the block, so all else can be copied as it is.
+        let (from_end, reference) = match node.directory {
+            Directory::Small { entries, .. } => {
+                let at = small_entries(entries)
+                    .position(|(_, id)| id == child.id)
+                    .ok_or(Refused::Impossible)?;
+                let after = (entries.len() / SMALL_ENTRY).saturating_sub(at);
+                (after.saturating_mul(SMALL_ENTRY).saturating_sub(4), new)
+            }
+            Directory::Large { by_hash, .. } => {
+                let key = (u64::from(child.hash), child.id);
+                (16, self.arena.index_replace(Sort::Hash, by_hash, key, new)?)
+            }
+        };
+        let mut block = self.arena.scratch();
+        block.clear();
+        block.extend_from_slice(self.arena.block(parent));
+        let start = block.len().checked_sub(from_end).ok_or(Refused::Impossible)?;
+        let place = block
+            .get_mut(start..)
+            .and_then(|tail| tail.first_chunk_mut())
+            .ok_or(Refused::Impossible)?;
+        *place = reference.to_le_bytes();
+        Ok(self.arena.place(block)?)
+    }
+
+    fn with_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<u32, Refused> {
+        let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
+        match node.directory {
+            Directory::Small { names, entries } if entries.len() / SMALL_ENTRY < SMALL_MAX => {
+                let at = self.place_in_small(entries, child.order);
+                let mut new = Vec::with_capacity(entries.len().saturating_add(SMALL_ENTRY));
+                for (hash, id) in small_entries(entries).take(at) {
+                    push_small_entry(&mut new, hash, id);
+                }
+                push_small_entry(&mut new, child.hash, child.id);
+                for (hash, id) in small_entries(entries).skip(at) {
+                    push_small_entry(&mut new, hash, id);
+                }
+                let names = names.saturating_add(child.name_bytes);
+                self.rewrite(parent, generation, Directory::Small { names, entries: &new })
+            }
+            Directory::Small { .. } => {
+                let directory = self.grow_directory(parent, child)?;
+                self.rewrite(parent, generation, directory)
+            }
+            Directory::Large {
+                by_hash,
+                by_order,
+                count,
+                names,
+            } => {
+                let directory = Directory::Large {
+                    by_hash: self.arena.index_insert(Sort::Hash, by_hash, child.by_hash())?,
+                    by_order: self.arena.index_insert(Sort::Order, by_order, child.by_order())?,
+                    count: count.saturating_add(1),
+                    names: names.saturating_add(child.name_bytes),
+                };
+                self.rewrite(parent, generation, directory)
+            }
+        }
+    }
+
+    fn without_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<u32, Refused> {
+        let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
+        match node.directory {
+            Directory::Small { names, entries } => {
+                let mut new = Vec::with_capacity(entries.len());
+                for (hash, id) in small_entries(entries).filter(|(_, id)| *id != child.id) {
+                    push_small_entry(&mut new, hash, id);
+                }
+                let names = names.saturating_sub(child.name_bytes);
+                self.rewrite(parent, generation, Directory::Small { names, entries: &new })
+            }
+            Directory::Large { count, names, .. } if count <= SMALL_AGAIN.saturating_add(1) => {
+                let mut new = Vec::new();
+                for sibling in self.children(node).filter(|sibling| sibling.id != child.id) {
+                    push_small_entry(&mut new, self.hash.of(sibling.name()), sibling.id);
+                }
+                let names = names.saturating_sub(child.name_bytes);
+                self.rewrite(parent, generation, Directory::Small { names, entries: &new })
+            }
+            Directory::Large {
+                by_hash,
+                by_order,
+                count,
+                names,
+            } => {
+                let directory = Directory::Large {
+                    by_hash: self
+                        .arena
+                        .index_remove(Sort::Hash, by_hash, (u64::from(child.hash), child.id))?,
+                    by_order: self
+                        .arena
+                        .index_remove(Sort::Order, by_order, (child.order, child.hash))?,
+                    count: count.saturating_sub(1),
+                    names: names.saturating_sub(child.name_bytes),
+                };
+                self.rewrite(parent, generation, directory)
+            }
+        }
+    }
+
+    fn rewrite(&mut self, id: u32, generation: u64, directory: Directory<'_>) -> Result<u32, Refused> {
+        let mut block = self.arena.scratch();
+        let node = self.arena.node(id).ok_or(Refused::Impossible)?;
+        Node {
+            generation,
+            directory,
+            ..node
+        }
+        .encode(&mut block);
+        Ok(self.arena.place(block)?)
+    }
+
+    /// Behind the last child that is not younger.
+    fn place_in_small(&self, entries: &[u8], order: u64) -> usize {
+        let older = |&(_, id): &(u32, u32)| self.arena.node(id).is_some_and(|node| node.order <= order);
+        let younger = small_entries(entries).rev().take_while(|entry| !older(entry)).count();
+        (entries.len() / SMALL_ENTRY).saturating_sub(younger)
+    }
+
+    /// The indexes for the children of a small directory and one more.
+    fn grow_directory(&mut self, parent: u32, child: Child) -> Result<Directory<'static>, Refused> {
+        let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
+        let Directory::Small { names, entries } = node.directory else {
+            return Err(Refused::Impossible);
+        };
+        let mut children = Vec::with_capacity(SMALL_MAX.saturating_add(1));
+        for (hash, id) in small_entries(entries) {
+            let node = self.arena.node(id).ok_or(Refused::Impossible)?;
+            children.push(Child {
+                id,
+                hash,
+                order: node.order,
+                name_bytes: bytes_in_list(node.name),
+            });
+        }
+        children.push(child);
+        children.sort_by_key(|child| child.order);
+        let by_order: Vec<Entry> = children.iter().map(Child::by_order).collect();
+        children.sort_by_key(|child| child.hash);
+        let by_hash: Vec<Entry> = children.iter().map(Child::by_hash).collect();
+        Ok(Directory::Large {
+            by_hash: self.arena.index_build(Sort::Hash, &by_hash)?,
+            by_order: self.arena.index_build(Sort::Order, &by_order)?,
+            count: u32::try_from(children.len()).unwrap_or(u32::MAX),
+            names: names.saturating_add(child.name_bytes),
+        })
+    }
+}
+
+impl<M: Memory> Arena<M> {
+    /// A root node without children, with one reference.
+    pub(super) fn place_root(&mut self, permissions: &Permissions, generation: u64) -> Result<u32, Exhausted> {
+        let permissions = permissions::encode(permissions);
+        let node = Node {
+            permissions: &permissions,
+            generation,
+            ..Node::UNREADABLE
+        };
+        let mut block = self.scratch();
+        node.encode(&mut block);
+        let id = self.place(block)?;
+        self.keep(id);
+        Ok(id)
+    }
+}
+
+/// A child as its directory knows it.
+#[derive(Clone, Copy)]
+struct Child {
+    id: u32,
+    hash: u32,
+    order: u64,
+    name_bytes: u32,
+}
+
+impl Child {
+    fn by_hash(&self) -> Entry {
+        Entry {
+            key: u64::from(self.hash),
+            reference: self.id,
+            bytes: 0,
+        }
+    }
+
+    fn by_order(&self) -> Entry {
+        Entry {
+            key: self.order,
+            reference: self.hash,
+            bytes: self.name_bytes,
+        }
+    }
+}
+
+/// What a name takes in the list of children: its bytes and a NUL.
+fn bytes_in_list(name: &[u8]) -> u32 {
+    u32::try_from(name.len()).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn fits(name: &str, value: &[u8], permissions: &[u8]) -> Result<(), Refused> {
+    if name.len() <= NAME_MAX && value.len() <= VALUE_MAX && permissions.len() / 4 <= PERMISSIONS_MAX {
+        Ok(())
+    } else {
+        Err(Refused::Impossible)
+    }
+}

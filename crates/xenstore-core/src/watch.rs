@@ -1,0 +1,171 @@
+//! Watches, found by path: an event costs the depth of its path and the watches that match, however many others there are.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::{Path, PathBuf, SpecialPath};
+
+use crate::connection::ConnectionId;
+
+/// What is watched, in the client's words and in full.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum WatchPath {
+    /// A node. `prefix` bytes of the full path were added by us, and are taken off again in events.
+    Node {
+        /// The full path.
+        path: PathBuf,
+        /// Length of `/local/domain/N/` if the client gave a relative path, else 0.
+        prefix: usize,
+    },
+    /// `@` and a name.
+    Special(SpecialPath),
+}
+
+impl WatchPath {
+    /// As the client wrote it.
+    pub fn as_written(&self) -> &str {
+        match self {
+            WatchPath::Node { path, prefix } => path.as_path().without_prefix(*prefix),
+            WatchPath::Special(name) => name.as_str(),
+        }
+    }
+
+    /// The key of the index.
+    fn key(&self) -> &str {
+        match self {
+            WatchPath::Node { path, .. } => path.as_path().as_str(),
+            WatchPath::Special(name) => name.as_str(),
+        }
+    }
+}
+
+/// One watch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// On what.
+    pub path: WatchPath,
+    /// Returned with each event.
+    pub token: Box<[u8]>,
+    /// Levels below the path that count; none = all.
+    pub depth: Option<u32>,
+}
+
+/// Orders the watches that match an event: connections as they were created, each one's watches as they were registered.
+pub(crate) type WatchKey = (ConnectionId, u64);
+
+/// All watches of all connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WatchIndex {
+    by_path: BTreeMap<Box<str>, BTreeMap<WatchKey, Watch>>,
+    /// Number of the next watch.
+    next: u64,
+    count: usize,
+}
+
+impl WatchIndex {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The watch of this connection with this path and token. A relative and an absolute spelling of one path are the
+    /// same watch, as in C.
+    pub fn find(&self, connection: ConnectionId, path: &WatchPath, token: &[u8]) -> Option<u64> {
+        let at = self.by_path.get(path.key())?;
+        at.range((connection, 0)..=(connection, u64::MAX))
+            .find(|(_, watch)| watch.token.as_ref() == token)
+            .map(|((_, number), _)| *number)
+    }
+
+    pub fn add(&mut self, connection: ConnectionId, watch: Watch) -> u64 {
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        self.count = self.count.saturating_add(1);
+        let key = Box::from(watch.path.key());
+        self.by_path.entry(key).or_default().insert((connection, number), watch);
+        number
+    }
+
+    pub fn remove(&mut self, connection: ConnectionId, path: &WatchPath, number: u64) -> Option<Watch> {
+        let at = self.by_path.get_mut(path.key())?;
+        let watch = at.remove(&(connection, number))?;
+        if at.is_empty() {
+            self.by_path.remove(path.key());
+        }
+        self.count = self.count.saturating_sub(1);
+        Some(watch)
+    }
+
+    /// The watches exactly on `key`, in order.
+    pub fn exactly(&self, key: &str) -> impl Iterator<Item = (WatchKey, &Watch)> {
+        self.by_path
+            .get(key)
+            .into_iter()
+            .flat_map(|at| at.iter().map(|(key, watch)| (*key, watch)))
+    }
+
+    /// The watches on `path` or on a node above it whose depth reaches down to it, in order.
+    pub fn reaching<'s>(&'s self, path: Path<'_>) -> Vec<(WatchKey, &'s Watch)> {
+        let mut found: Vec<(WatchKey, &Watch)> = Vec::new();
+        if self.by_path.is_empty() {
+            return found;
+        }
+        for (levels, ancestor) in (0u32..).zip(path.ancestors()) {
+            let at = self.exactly(ancestor.as_str());
+            found.extend(at.filter(|(_, watch)| watch.depth.is_none_or(|depth| levels <= depth)));
+        }
+        found.sort_by_key(|(key, _)| *key);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(path: &str) -> WatchPath {
+        WatchPath::Node {
+            path: Path::new(path).unwrap().to_owned(),
+            prefix: 0,
+        }
+    }
+
+    fn watch(path: &str, depth: Option<u32>) -> Watch {
+        Watch {
+            path: on(path),
+            token: Box::from(*b"t"),
+            depth,
+        }
+    }
+
+    #[test]
+    fn an_event_reaches_watches_above_it_within_their_depth_in_order_of_connections() {
+        let mut index = WatchIndex::default();
+        let far = index.add(ConnectionId(2), watch("/", None));
+        let near = index.add(ConnectionId(1), watch("/a", Some(1)));
+        let exact = index.add(ConnectionId(1), watch("/a/b", Some(0)));
+        let keys = |path: &str| -> Vec<u64> {
+            index
+                .reaching(Path::new(path).unwrap())
+                .into_iter()
+                .map(|((_, number), _)| number)
+                .collect()
+        };
+        assert_eq!(keys("/a/b"), [near, exact, far]);
+        assert_eq!(keys("/a/b/c"), [far]);
+        assert_eq!(keys("/b"), [far]);
+    }
+
+    #[test]
+    fn a_removed_watch_is_gone_from_index_and_count() {
+        let mut index = WatchIndex::default();
+        let number = index.add(ConnectionId(1), watch("/a", None));
+        assert_eq!(index.find(ConnectionId(1), &on("/a"), b"t"), Some(number));
+        assert_eq!(index.find(ConnectionId(2), &on("/a"), b"t"), None);
+        assert!(index.remove(ConnectionId(1), &on("/a"), number).is_some());
+        assert_eq!(index.len(), 0);
+        assert!(index.reaching(Path::new("/a").unwrap()).is_empty());
+    }
+}

@@ -1,0 +1,39 @@
+//! The memory that outlives a crash, as the rest of this crate sees it.
+
+/// Bytes that are still there when the server starts again. All stores go through [`Pages::store`], in program order, so
+/// that a simulator can stop after each of them.
+pub trait Pages {
+    /// All bytes. The length never changes.
+    fn bytes(&self) -> &[u8];
+
+    /// Copies `bytes` to the place `at`. What does not fit is a mistake of the caller and is ignored.
+    fn store(&mut self, at: usize, bytes: &[u8]);
+
+    /// Returns once every store before is durable: for plain memory at once, for a file when it is written.
+    fn barrier(&mut self) {}
+}
+
+/// Pages in a slice: the kernel's durable memory, or a vector in tests.
+#[derive(Debug)]
+pub struct SlicePages<B>(pub B);
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Pages for SlicePages<B> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        let place = at
+            .checked_add(bytes.len())
+            .and_then(|end| self.0.as_mut().get_mut(at..end));
+        debug_assert!(place.is_some(), "a store outside of the pages");
+        if let Some(place) = place {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    fn barrier(&mut self) {
+        // The compiler must not move a store over this point: a panic may follow, and the next life reads what is there.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    }
+}

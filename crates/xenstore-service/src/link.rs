@@ -1,0 +1,123 @@
+//! How one client is reached: a stream of requests in, a stream of replies out.
+
+use xenstore_core::Fault;
+use xenstore_ring::{ConnectionError, Indices, ServerRing, SharedPage, Visit};
+
+/// What a look at a client's channel found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkState {
+    /// In use.
+    Open {
+        /// Bytes of requests that can be taken.
+        readable: u32,
+        /// Bytes of replies that fit.
+        writable: u32,
+    },
+    /// The client started anew without a word.
+    Reset,
+    /// The client asks to start anew.
+    Reconnect,
+    /// The client broke the rules.
+    Broken(Fault),
+    /// The client is gone (sockets only; a domain's end is told by the hypervisor).
+    Closed,
+}
+
+/// One client's channel.
+pub trait Link {
+    /// Looks what there is to do. The amounts stay valid until the next look, whatever the client does.
+    fn look(&mut self) -> LinkState;
+
+    /// Copies request bytes, beginning `skip` bytes after those already consumed; says how many.
+    fn peek(&self, skip: u32, out: &mut [u8]) -> usize;
+
+    /// Lets the client see that `count` request bytes are taken.
+    fn consume(&mut self, count: u32);
+
+    /// Lets the client see as many of these bytes as fit; says how many.
+    fn publish(&mut self, bytes: &[u8]) -> usize;
+
+    /// Begins anew after [`LinkState::Reset`], [`LinkState::Reconnect`] or a new INTRODUCE.
+    fn restart(&mut self, why: LinkState);
+
+    /// Tells the client why it is ignored.
+    fn set_error(&mut self, fault: Fault);
+
+    /// Whether the client must be notified of what was done since the last call. `lacking`: bytes of the one message that
+    /// has begun to arrive and is not complete, if that is all that was consumed.
+    fn take_notify(&mut self, lacking: Option<u32>) -> bool;
+}
+
+/// A ring in a page shared with a domain.
+#[derive(Debug)]
+pub struct RingLink<P> {
+    page: P,
+    ring: ServerRing,
+}
+
+impl<P: SharedPage> RingLink<P> {
+    /// Takes over a ring as it is: what the client has queued is kept.
+    pub fn adopt(page: P, features: u32) -> Self {
+        let ring = ServerRing::adopt(&page, features);
+        RingLink { page, ring }
+    }
+
+    /// Starts a ring from zero.
+    pub fn fresh(page: P, features: u32) -> Self {
+        let ring = ServerRing::fresh(&page, features);
+        RingLink { page, ring }
+    }
+
+    /// The page, to unmap it.
+    pub fn into_page(self) -> P {
+        self.page
+    }
+}
+
+impl<P: SharedPage> Link for RingLink<P> {
+    fn look(&mut self) -> LinkState {
+        match self.ring.visit(&self.page) {
+            Visit::Open { readable, writable } => LinkState::Open { readable, writable },
+            Visit::Reset => LinkState::Reset,
+            Visit::Resetting => LinkState::Open {
+                readable: 0,
+                writable: 0,
+            },
+            Visit::Reconnect => LinkState::Reconnect,
+            Visit::Misbehaved(_) => LinkState::Broken(Fault::RingIndex),
+        }
+    }
+
+    fn peek(&self, skip: u32, out: &mut [u8]) -> usize {
+        self.ring.peek(&self.page, skip, out)
+    }
+
+    fn consume(&mut self, count: u32) {
+        self.ring.consume(&self.page, count);
+    }
+
+    fn publish(&mut self, bytes: &[u8]) -> usize {
+        self.ring.publish(&self.page, bytes)
+    }
+
+    fn restart(&mut self, why: LinkState) {
+        if why == LinkState::Reset {
+            // The client zeroed the indices itself and may have queued requests since.
+            self.ring = ServerRing::resume(Indices::ZERO, self.ring.features());
+        } else {
+            self.ring.finish_reconnect(&self.page);
+        }
+    }
+
+    fn set_error(&mut self, fault: Fault) {
+        let error = match fault {
+            Fault::RingIndex => ConnectionError::RingIndex,
+            Fault::Protocol => ConnectionError::Protocol,
+        };
+        self.ring.write_error(&self.page, error);
+    }
+
+    fn take_notify(&mut self, lacking: Option<u32>) -> bool {
+        self.ring.take_notify(lacking)
+    }
+}

@@ -1,0 +1,53 @@
+//! What the loop needs of the machine it runs on.
+
+use alloc::string::String;
+
+use xenstore_core::{Channel, ConnectFailure, Time, World};
+use xenstore_wire::DomId;
+
+use crate::link::Link;
+
+/// Something happened outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The client behind this local port has done something.
+    Port(u32),
+    /// Some domain changed its state.
+    DomainsChanged,
+}
+
+/// The machine: time, domains, channels to clients, and a way to wait.
+pub trait Machine: World {
+    /// How it reaches one client.
+    type Link: Link;
+
+    /// The time now.
+    fn now(&self) -> Time;
+
+    /// Hands over what happened since the last call. Each event is handed over once.
+    fn poll(&mut self, event: &mut dyn FnMut(Event));
+
+    /// Maps the ring of a domain, starts it from zero with these feature bits and binds its event channel. On failure
+    /// nothing is left behind.
+    fn connect(
+        &mut self,
+        domid: DomId,
+        remote_port: u32,
+        features: u32,
+    ) -> Result<(Self::Link, Channel), ConnectFailure>;
+
+    /// Closes the old channel of a connected domain and binds another.
+    fn rebind(&mut self, old: Channel, domid: DomId, remote_port: u32) -> Result<Channel, ConnectFailure>;
+
+    /// Unmaps and closes.
+    fn disconnect(&mut self, link: Self::Link, channel: Channel);
+
+    /// Tells the client that something changed.
+    fn notify(&mut self, channel: Channel);
+
+    /// Sleeps until an event comes or the deadline has passed. Returns at once if an event has not been handed over yet.
+    fn wait(&mut self, deadline: Option<Time>);
+
+    /// Writes a line to the console.
+    fn log(&mut self, line: String);
+}

@@ -1,0 +1,580 @@
+//! The loop itself.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use xenstore_core::{Action, Change, Channel, ConnectFailure, ConnectionId, Fault, Input, Record, Server, TraceSwitch};
+use xenstore_recovery::{Durable, DurablePages, Pages, Store};
+use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
+
+use crate::link::{Link, LinkState};
+use crate::machine::{Event, Machine};
+use crate::trace;
+
+/// What a connection may use up in one round: see [`cost`]. About sixteen small requests.
+const QUANTUM: u64 = 4096;
+/// The privileged domain carries all tools of the host over one ring.
+const PRIVILEGED_QUANTA: u64 = 4;
+/// The cost of a request besides its bytes.
+const COST_OF_REQUEST: u64 = 128;
+/// The cost of each change and each message that it makes.
+const COST_OF_CHANGE: u64 = 64;
+/// Bytes of arena upkeep in each round.
+const TIDY_PER_ROUND: usize = 16 * 1024;
+/// A ring takes no more at once.
+const PUBLISH_AT_ONCE: usize = 1024;
+
+/// Counters of the loop since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServiceFigures {
+    /// Rounds.
+    pub rounds: u64,
+    /// Notifications sent.
+    pub notifies: u64,
+    /// Times it went to sleep.
+    pub waits: u64,
+}
+
+/// One client as the loop sees it. Nothing here needs to survive.
+struct Client<L> {
+    link: L,
+    channel: Channel,
+    /// What it may still use up; carried over while it has more to do.
+    credit: u64,
+    /// Request bytes that are committed but not yet shown as taken.
+    taken: u32,
+    /// Waits in the list of those that have something to do.
+    queued: bool,
+    /// For the notification: what the incomplete message lacks, if nothing else was consumed.
+    lacking: Option<u32>,
+}
+
+/// The server on its machine.
+pub struct Service<M: Machine, P: Pages> {
+    machine: M,
+    store: Store<P>,
+    clients: BTreeMap<ConnectionId, Client<M::Link>>,
+    ports: BTreeMap<u32, ConnectionId>,
+    /// Who may have something to do, in turn.
+    active: VecDeque<ConnectionId>,
+    /// Who has requests waiting but is over a limit.
+    stalled: BTreeSet<ConnectionId>,
+    /// Whose output must be looked after in this round.
+    touched: BTreeSet<ConnectionId>,
+    domains_changed: bool,
+    figures: ServiceFigures,
+    message: Vec<u8>,
+}
+
+impl<M: Machine, P: Pages> Service<M, P> {
+    /// A service without clients.
+    pub fn new(machine: M, store: Store<P>) -> Self {
+        Service {
+            machine,
+            store,
+            clients: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            active: VecDeque::new(),
+            stalled: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            domains_changed: true,
+            figures: ServiceFigures::default(),
+            message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
+        }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine, to change it between rounds.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// The server's state.
+    pub fn server(&self) -> &Server<DurablePages<P>> {
+        self.store.server()
+    }
+
+    /// Counters.
+    pub fn figures(&self) -> ServiceFigures {
+        self.figures
+    }
+
+    /// Takes on a client that no request introduced: dom0 at the start, a socket client.
+    pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
+        let connection = self.store.server().next_connection();
+        let now = self.machine.now();
+        let record = self.store.take(now, &self.machine, Input::Connected { domid, channel });
+        self.insert(connection, link, channel);
+        self.after(record);
+        connection
+    }
+
+    /// Runs for ever.
+    pub fn run(&mut self) -> ! {
+        loop {
+            if !self.round() {
+                self.figures.waits = self.figures.waits.saturating_add(1);
+                let deadline = self.store.server().next_deadline();
+                self.machine.wait(deadline);
+            }
+        }
+    }
+
+    /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
+    pub fn round(&mut self) -> bool {
+        self.figures.rounds = self.figures.rounds.saturating_add(1);
+        self.poll();
+        if core::mem::take(&mut self.domains_changed) {
+            self.ask_for_domains();
+        }
+        self.expire();
+        for _ in 0..self.active.len() {
+            let Some(connection) = self.active.pop_front() else {
+                break;
+            };
+            if let Some(client) = self.clients.get_mut(&connection) {
+                client.queued = false;
+                self.serve(connection);
+            }
+        }
+        let durable = self.store.seal();
+        self.show(&durable);
+        self.wake_stalled();
+        self.store.tidy(TIDY_PER_ROUND);
+        !self.active.is_empty() || self.domains_changed
+    }
+
+    fn poll(&mut self) {
+        let (machine, ports, clients, active) = (&mut self.machine, &self.ports, &mut self.clients, &mut self.active);
+        let mut changed = false;
+        machine.poll(&mut |event| match event {
+            Event::Port(port) => {
+                if let Some(connection) = ports.get(&port) {
+                    activate(clients, active, *connection);
+                }
+            }
+            Event::DomainsChanged => changed = true,
+        });
+        self.domains_changed |= changed;
+    }
+
+    fn ask_for_domains(&mut self) {
+        let known: Vec<DomId> = self.store.server().domains().map(|(domid, _)| domid).collect();
+        let states: Vec<_> = known
+            .into_iter()
+            .map(|domid| (domid, self.machine.domain(domid)))
+            .collect();
+        self.take(Input::DomainsChanged(&states));
+    }
+
+    fn expire(&mut self) {
+        let now = self.machine.now();
+        if self
+            .store
+            .server()
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.take(Input::Timeout);
+        }
+    }
+
+    /// Decides and commits an input, and does what comes of it.
+    fn take(&mut self, input: Input<'_>) {
+        let now = self.machine.now();
+        let record = self.store.take(now, &self.machine, input);
+        self.after(record);
+    }
+
+    fn after(&mut self, record: Record) {
+        self.trace(&record);
+        self.touched
+            .extend(record.outputs.iter().map(|output| output.connection));
+        if record.actions.is_empty() {
+            return;
+        }
+        let durable = self.store.seal();
+        for action in record.actions {
+            self.perform(&durable, action);
+        }
+    }
+
+    fn trace(&mut self, record: &Record) {
+        let settings = self.store.server().settings();
+        if settings.trace(TraceSwitch::Objects) {
+            for line in record.changes.iter().filter_map(trace::object) {
+                self.machine.log(line);
+            }
+        }
+        let settings = self.store.server().settings();
+        if settings.trace(TraceSwitch::InputOutput) {
+            for output in &record.outputs {
+                let connection = self.store.server().connection(output.connection);
+                let domid = connection.map_or(DomId::INVALID, |connection| connection.domid);
+                self.machine.log(trace::output(domid, output));
+            }
+        }
+    }
+
+    /// Does what a durable record asks of the machine. An action that a request waits for ends in another record.
+    fn perform(&mut self, _durable: &Durable, action: Action) {
+        match action {
+            Action::Connect {
+                requester,
+                domid,
+                remote_port,
+                features,
+            } => {
+                let connected = self.machine.connect(domid, remote_port, features);
+                let connection = self.store.server().next_connection();
+                match connected {
+                    Ok((link, channel)) => {
+                        self.insert(connection, link, channel);
+                        self.touched.insert(connection);
+                        self.finish(requester, Ok(channel));
+                    }
+                    Err(failure) => self.finish(requester, Err(failure)),
+                }
+            }
+            Action::Rebind {
+                requester,
+                connection,
+                domid,
+                remote_port,
+            } => {
+                let Some(client) = self.clients.get_mut(&connection) else {
+                    return self.finish(requester, Err(ConnectFailure::Grant));
+                };
+                // A port that cannot be bound leaves the domain without one, and the request succeeds, as in C.
+                let channel = self
+                    .machine
+                    .rebind(client.channel, domid, remote_port)
+                    .unwrap_or(Channel::Ring { port: 0 });
+                forget_port(&mut self.ports, client.channel);
+                client.channel = channel;
+                client.taken = 0;
+                if let Channel::Ring { port } = channel {
+                    self.ports.insert(port, connection);
+                }
+                self.finish(requester, Ok(channel));
+                let _logged_first = self.store.seal();
+                if let Some(client) = self.clients.get_mut(&connection) {
+                    client.link.restart(LinkState::Reconnect);
+                }
+                self.touched.insert(connection);
+                activate(&mut self.clients, &mut self.active, connection);
+            }
+            Action::Disconnect { connection } => {
+                self.stalled.remove(&connection);
+                self.touched.remove(&connection);
+                if let Some(client) = self.clients.remove(&connection) {
+                    forget_port(&mut self.ports, client.channel);
+                    self.machine.disconnect(client.link, client.channel);
+                }
+            }
+            Action::SetError { connection, fault } => {
+                self.touched.insert(connection);
+                if let Some(client) = self.clients.get_mut(&connection) {
+                    client.taken = 0;
+                    client.link.set_error(fault);
+                }
+            }
+            Action::Log(line) => self.machine.log(line),
+        }
+    }
+
+    fn finish(&mut self, requester: ConnectionId, outcome: Result<Channel, ConnectFailure>) {
+        let now = self.machine.now();
+        let record = self
+            .store
+            .take(now, &self.machine, Input::ActionDone { requester, outcome });
+        self.trace(&record);
+        self.touched
+            .extend(record.outputs.iter().map(|output| output.connection));
+        // Such a record has no further actions but log lines.
+        for action in record.actions {
+            if let Action::Log(line) = action {
+                self.machine.log(line);
+            }
+        }
+        activate(&mut self.clients, &mut self.active, requester);
+    }
+
+    fn insert(&mut self, connection: ConnectionId, link: M::Link, channel: Channel) {
+        let client = Client {
+            link,
+            channel,
+            credit: 0,
+            taken: 0,
+            queued: false,
+            lacking: None,
+        };
+        self.clients.insert(connection, client);
+        if let Channel::Ring { port } = channel {
+            self.ports.insert(port, connection);
+        }
+        activate(&mut self.clients, &mut self.active, connection);
+    }
+
+    /// Takes what one client has sent, as far as its share reaches.
+    fn serve(&mut self, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(&connection) else {
+            return;
+        };
+        let Some(state) = self.store.server().connection(connection) else {
+            return;
+        };
+        if state.ignored.is_some() {
+            return;
+        }
+        let privileged = state.domid == self.store.server().configuration().privileged;
+        let looked = client.link.look();
+        let (readable, writable) = match looked {
+            LinkState::Open { readable, writable } => (readable, writable),
+            LinkState::Reset | LinkState::Reconnect => return self.restart(connection, looked),
+            LinkState::Broken(fault) => return self.take(Input::Misbehaved { connection, fault }),
+            LinkState::Closed => return self.take(Input::Disconnected { connection }),
+        };
+        if !state.queue.is_empty() && writable > 0 {
+            self.touched.insert(connection);
+        }
+        if readable == 0 {
+            client.credit = 0;
+            return;
+        }
+        let share = if privileged {
+            QUANTUM.saturating_mul(PRIVILEGED_QUANTA)
+        } else {
+            QUANTUM
+        };
+        client.credit = client.credit.saturating_add(share);
+        client.lacking = None;
+        self.take_requests(connection, readable);
+        // Taken bytes become visible with the end of the round; then the client is looked at again, because what it wrote
+        // while we worked may have come without an event.
+        self.touched.insert(connection);
+        activate(&mut self.clients, &mut self.active, connection);
+    }
+
+    fn take_requests(&mut self, connection: ConnectionId, readable: u32) {
+        loop {
+            let Some(client) = self.clients.get_mut(&connection) else {
+                return;
+            };
+            let left = readable.saturating_sub(client.taken);
+            if left == 0 || client.credit == 0 {
+                return;
+            }
+            if !self.store.server().may_read(connection) {
+                self.stalled.insert(connection);
+                return;
+            }
+            let Some(state) = self.store.server().connection(connection) else {
+                return;
+            };
+            // The message: what came before, then what the ring has now.
+            let mut message = core::mem::take(&mut self.message);
+            message.clear();
+            message.extend_from_slice(&state.partial);
+            let before = message.len();
+            let whole = HEADER_SIZE.saturating_add(PAYLOAD_MAX);
+            let room = whole
+                .saturating_sub(before)
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            message.resize(before.saturating_add(room), 0);
+            let got = message
+                .get_mut(before..)
+                .map_or(0, |out| client.link.peek(client.taken, out));
+            message.truncate(before.saturating_add(got));
+            let framed = frame(&message);
+            let consumed = match framed {
+                Framed::TooLong => None,
+                Framed::Whole(_, length) => Some(length.saturating_sub(before)),
+                Framed::Lacking(_) => Some(got),
+            };
+            let amount = consumed.and_then(|bytes| u32::try_from(bytes).ok());
+            let Some(amount) = amount else {
+                self.message = message;
+                return self.take(Input::Misbehaved {
+                    connection,
+                    fault: Fault::Protocol,
+                });
+            };
+            client.taken = client.taken.saturating_add(amount);
+            match framed {
+                Framed::Whole(header, length) => {
+                    client.lacking = None;
+                    let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
+                    if self.store.server().settings().trace(TraceSwitch::InputOutput) {
+                        self.machine.log(trace::request(state.domid, header, payload));
+                    }
+                    let now = self.machine.now();
+                    let input = Input::Request {
+                        connection,
+                        consumed: amount,
+                        header,
+                        payload,
+                    };
+                    let record = self.store.take(now, &self.machine, input);
+                    if let Some(client) = self.clients.get_mut(&connection) {
+                        client.credit = client.credit.saturating_sub(cost(&record, amount));
+                    }
+                    self.after(record);
+                }
+                Framed::Lacking(lacking) => {
+                    client.lacking = lacking;
+                    let bytes = message.get(before..).unwrap_or_default();
+                    let now = self.machine.now();
+                    self.store
+                        .take(now, &self.machine, Input::Partial { connection, bytes });
+                }
+                Framed::TooLong => {}
+            }
+            self.message = message;
+        }
+    }
+
+    /// The client begins anew: what the old stream meant is forgotten first, durably, then the ring goes on.
+    fn restart(&mut self, connection: ConnectionId, why: LinkState) {
+        self.take(Input::Reset { connection });
+        let _logged_first = self.store.seal();
+        if let Some(client) = self.clients.get_mut(&connection) {
+            client.taken = 0;
+            client.lacking = None;
+            client.link.restart(why);
+        }
+        self.touched.insert(connection);
+        activate(&mut self.clients, &mut self.active, connection);
+    }
+
+    /// Everything of the round is durable: clients may see it.
+    fn show(&mut self, durable: &Durable) {
+        while let Some(connection) = self.touched.pop_first() {
+            let Some(client) = self.clients.get_mut(&connection) else {
+                continue;
+            };
+            if client.taken > 0 {
+                client.link.consume(core::mem::take(&mut client.taken));
+            }
+            self.publish(durable, connection);
+            let Some(client) = self.clients.get_mut(&connection) else {
+                continue;
+            };
+            if client.link.take_notify(client.lacking) {
+                self.figures.notifies = self.figures.notifies.saturating_add(1);
+                self.machine.notify(client.channel);
+            }
+        }
+    }
+
+    /// Fills the client's ring from its queue, until one is full or the other empty.
+    fn publish(&mut self, durable: &Durable, connection: ConnectionId) {
+        let mut buffer = [0u8; PUBLISH_AT_ONCE];
+        loop {
+            let Some(client) = self.clients.get_mut(&connection) else {
+                return;
+            };
+            let Some(state) = self.store.server().connection(connection) else {
+                return;
+            };
+            if state.queue.is_empty() {
+                return;
+            }
+            // Looked at anew each time: a client that makes room while we write may not tell us.
+            let LinkState::Open { writable, .. } = client.link.look() else {
+                return activate(&mut self.clients, &mut self.active, connection);
+            };
+            let room = usize::try_from(writable).unwrap_or(usize::MAX).min(buffer.len());
+            let Some(out) = buffer.get_mut(..room) else { return };
+            let ready = state.queue.copy_out(out);
+            let Some(bytes) = out.get(..ready).filter(|bytes| !bytes.is_empty()) else {
+                return;
+            };
+            let planned = u32::try_from(bytes.len()).unwrap_or(0);
+            self.store.publishing(durable, connection, planned);
+            let shown = u32::try_from(client.link.publish(bytes)).unwrap_or(0);
+            self.store
+                .published(self.machine.now(), &self.machine, connection, shown);
+            if shown < planned {
+                return activate(&mut self.clients, &mut self.active, connection);
+            }
+        }
+    }
+
+    fn wake_stalled(&mut self) {
+        let server = self.store.server();
+        let awake: Vec<ConnectionId> = self
+            .stalled
+            .iter()
+            .copied()
+            .filter(|connection| server.may_read(*connection))
+            .collect();
+        for connection in awake {
+            self.stalled.remove(&connection);
+            activate(&mut self.clients, &mut self.active, connection);
+        }
+    }
+}
+
+fn activate<L>(
+    clients: &mut BTreeMap<ConnectionId, Client<L>>,
+    active: &mut VecDeque<ConnectionId>,
+    connection: ConnectionId,
+) {
+    if let Some(client) = clients.get_mut(&connection)
+        && !client.queued
+    {
+        client.queued = true;
+        active.push_back(connection);
+    }
+}
+
+fn forget_port(ports: &mut BTreeMap<u32, ConnectionId>, channel: Channel) {
+    if let Channel::Ring { port } = channel {
+        ports.remove(&port);
+    }
+}
+
+/// What the bytes at hand are.
+#[derive(Clone, Copy)]
+enum Framed {
+    /// A whole message with this header and length.
+    Whole(Header, usize),
+    /// Not all of it: so many bytes are lacking, if the header is complete and says so.
+    Lacking(Option<u32>),
+    /// It announces more than a payload may have.
+    TooLong,
+}
+
+fn frame(bytes: &[u8]) -> Framed {
+    let Some(head) = bytes.first_chunk::<HEADER_SIZE>() else {
+        return Framed::Lacking(None);
+    };
+    let header = Header::parse(head);
+    let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if length > PAYLOAD_MAX {
+        return Framed::TooLong;
+    }
+    let whole = HEADER_SIZE.saturating_add(length);
+    match whole.checked_sub(bytes.len()) {
+        None | Some(0) => Framed::Whole(header, whole),
+        Some(lacking) => Framed::Lacking(u32::try_from(lacking).ok()),
+    }
+}
+
+/// What a request uses up of its sender's share.
+fn cost(record: &Record, bytes: u32) -> u64 {
+    let nodes = record
+        .changes
+        .iter()
+        .filter(|change| matches!(change, Change::Node { .. }))
+        .count();
+    let things = u64::try_from(nodes.saturating_add(record.outputs.len())).unwrap_or(u64::MAX);
+    COST_OF_REQUEST
+        .saturating_add(u64::from(bytes))
+        .saturating_add(things.saturating_mul(COST_OF_CHANGE))
+}

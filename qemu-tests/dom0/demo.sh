@@ -1,0 +1,24 @@
+# A tour without a terminal: every step is a command that a person could type, and must work.
+
+show xen 'Real Xen runs below, and the store is a domain of its own' \
+    'xl list'
+show tree 'The store knows dom0' \
+    'xenstore-ls -f'
+show write 'Write, read, list' \
+    'xenstore-write /tool/demo/colour blue /tool/demo/shape round && xenstore-read /tool/demo/colour && xenstore-list /tool/demo'
+show permissions 'Permissions' \
+    'xenstore-chmod /tool/demo/colour n0 r1 && xenstore-ls -p /tool/demo'
+show watch 'A watch sees a change that another process makes' \
+    'timeout 60 xenstore-watch -n 2 /tool/demo & sleep 1; xenstore-write /tool/demo/size 3; wait $!'
+show upstream 'The test that comes with Xen, over dom0s ring' \
+    'XENSTORED_PATH=/dev/xen/xenbus timeout 300 test-xenstore -i 20'
+show administrator 'What an administrator can ask' \
+    'timeout 30 xenstore-control help'
+show check 'The store examines itself' \
+    'timeout 60 xenstore-control check'
+show guest 'A Linux guest is started; it needs the store for every device' \
+    'timeout 120 xl create /guest.cfg'
+show userland 'It reaches userland and reads its own name from the store' \
+    'guest_reaches_userland guest && await 60 says guest guest-name=guest'
+show destroy 'It is destroyed, and the store forgets it' \
+    'ID=$(xl domid guest); xl destroy guest && await 60 guest_is_gone guest && ! xenstore-exists /local/domain/$ID && xl list'

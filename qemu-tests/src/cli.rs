@@ -1,0 +1,204 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bed::Bed;
+use crate::boot::Ready;
+use crate::parts::Parts;
+use crate::report::{self, Outcome};
+use crate::scenarios::{self, Scenario};
+use crate::store::Store;
+use crate::{demo, host, shell};
+
+/// Boots real Xen in QEMU with our image as its Xenstore.
+///
+/// Hypervisor, tools and kernel are Debian packages, fetched once into a cache ($XENSTORE_TEST_CACHE, else
+/// $XDG_CACHE_HOME/xenstore-stubdom, else ~/.cache/xenstore-stubdom); nothing is installed. Without nested virtualisation the
+/// processor is emulated, and a run takes a minute or two.
+#[derive(Parser)]
+#[command(name = "qemu-tests", version)]
+struct Line {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Name the scenarios
+    List,
+    /// Run scenarios and judge them; the last line is `N passed, N failed`
+    Run {
+        /// Names from `list`; none means all
+        scenarios: Vec<String>,
+        /// Which Xen
+        #[arg(long, value_name = "4.17|4.20|all", default_value = "all", value_parser = parse_beds)]
+        xen: Beds,
+        /// What serves Xenstore [default: pvh and pv]
+        #[arg(long, value_name = "pvh|pv|c|ocaml|all", value_parser = parse_stores)]
+        store: Option<Stores>,
+        /// The image under test [default: target/xenstore-stubdom, for pv target/xenstore-stubdom-pv]
+        #[arg(long)]
+        image: Option<PathBuf>,
+    },
+    /// A shell in dom0 on this terminal, with the store serving
+    Shell(One),
+    /// A tour without a terminal: each step with its command and its output
+    Demo(One),
+    /// Measure: time to the first answer, size of the image, memory, calls
+    Numbers(One),
+    /// Only download the parts
+    Fetch {
+        /// Which Xen
+        #[arg(long, value_name = "4.17|4.20|all", default_value = "all", value_parser = parse_beds)]
+        xen: Beds,
+    },
+    /// Install the programs that this machine lacks (as root, or with passwordless sudo)
+    Setup,
+}
+
+#[derive(Args)]
+struct One {
+    /// Which Xen
+    #[arg(long, value_enum, default_value = "4.20")]
+    xen: Bed,
+    /// What serves Xenstore
+    #[arg(long, value_enum, default_value = "pvh")]
+    store: Store,
+    /// The image under test [default: target/xenstore-stubdom, for pv target/xenstore-stubdom-pv]
+    #[arg(long)]
+    image: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+struct Beds(Vec<Bed>);
+
+#[derive(Clone)]
+struct Stores(Vec<Store>);
+
+fn parse_beds(text: &str) -> Result<Beds, String> {
+    if text == "all" { Ok(Beds(Bed::ALL.to_vec())) } else { Bed::from_str(text, false).map(|bed| Beds(vec![bed])) }
+}
+
+fn parse_stores(text: &str) -> Result<Stores, String> {
+    if text == "all" { Ok(Stores(Store::ALL.to_vec())) } else { Store::from_str(text, false).map(|store| Stores(vec![store])) }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    match dispatch(Line::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("qemu-tests: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(what: What) -> Result<bool> {
+    match what {
+        What::List => {
+            for scenario in scenarios::ALL {
+                let stores: Vec<&str> = scenario.stores.iter().map(|store| store.name()).collect();
+                println!("{:<18} {} [{}]", scenario.name, scenario.about, stores.join(" "));
+            }
+            Ok(true)
+        }
+        What::Run { scenarios, xen, store, image } => {
+            let stores = store.map_or_else(|| Store::OURS.to_vec(), |stores| stores.0);
+            run(&chosen(&scenarios)?, &xen.0, &stores, image.as_deref())
+        }
+        What::Shell(one) => shell::run(one.xen, one.store, one.image.as_deref()).map(|()| true),
+        What::Demo(one) => demo::run(one.xen, one.store, one.image.as_deref()),
+        What::Numbers(one) => numbers(&one),
+        What::Fetch { xen } => {
+            for bed in xen.0 {
+                let parts = Parts::obtain(bed)?;
+                println!("Xen {bed}: complete in {}", parts.root.display());
+            }
+            Ok(true)
+        }
+        What::Setup => host::set_up().map(|()| true),
+    }
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(scenarios::ALL.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| match scenarios::by_name(name) {
+            Some(scenario) => Ok(scenario),
+            None => bail!("there is no scenario {name}; `qemu-tests list` names them"),
+        })
+        .collect()
+}
+
+fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&Path>) -> Result<bool> {
+    host::require(&["qemu-system-x86_64"])?;
+    if host::usable_kvm() {
+        println!("accelerator: KVM");
+    } else {
+        println!("accelerator: none (no nested virtualisation here), the processor is emulated");
+    }
+    let mut outcomes = Vec::new();
+    let mut logs = Vec::new();
+    for bed in beds {
+        let ready = Ready::prepare(*bed)?;
+        for scenario in scenarios {
+            for store in scenario.stores.iter().filter(|store| stores.contains(store)) {
+                let title = format!("{} on Xen {bed}, store {store}", scenario.name);
+                println!("\n{title}");
+                match scenario.run(&ready, *store, image) {
+                    Ok(ended) => {
+                        if scenario.name == "numbers" {
+                            scenarios::print_numbers(&title, None, &ended.transcript);
+                        }
+                        outcomes.push(Outcome::of(title, &ended.transcript, ended.took));
+                        logs.push(ended.log);
+                    }
+                    Err(error) => {
+                        println!("  FAIL  {error:#}");
+                        outcomes.push(Outcome::impossible(title, format!("{error:#}")));
+                    }
+                }
+            }
+        }
+    }
+    Ok(report::summary(&outcomes, &logs))
+}
+
+fn numbers(one: &One) -> Result<bool> {
+    let Some(scenario) = scenarios::by_name("numbers") else { bail!("the scenario numbers is missing") };
+    let image = one.store.image(one.image.as_deref())?;
+    let ready = Ready::prepare(one.xen)?;
+    let ended = scenario.run(&ready, one.store, one.image.as_deref())?;
+    let title = format!("numbers on Xen {}, {} (processor {})", one.xen, demo::describe(one.store), if host::usable_kvm() { "real" } else { "emulated" });
+    scenarios::print_numbers(&title, image.map(|image| image.len()), &ended.transcript);
+    Ok(!ended.transcript.failed())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn all_means_all_and_nonsense_is_refused() {
+        assert_eq!(parse_beds("all").map(|beds| beds.0), Ok(Bed::ALL.to_vec()));
+        assert_eq!(parse_stores("pv").map(|stores| stores.0), Ok(vec![Store::Pv]));
+        assert!(parse_beds("4.16").is_err());
+        assert!(chosen(&["absent".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! Boots real Xen in QEMU with our image as its Xenstore, and judges what real clients see.
+//!
+//! The harness fetches hypervisor, tools and kernel as Debian packages (nothing is installed on the host), assembles dom0's and a
+//! guest's initramfs, runs QEMU, and reads marks from the serial line. What happens inside dom0 is written as shell in `dom0/`;
+//! what is concluded from it is Rust in `scenarios/`. It knows the image only as a file: nothing here links the project's crates.
+#![forbid(unsafe_code)]
+
+mod apt;
+mod archive;
+mod bed;
+mod boot;
+mod cache;
+mod cli;
+mod demo;
+mod dom0;
+mod elf_needed;
+mod elf_notes;
+mod host;
+mod kernel_modules;
+mod markers;
+mod parts;
+mod qemu;
+mod report;
+mod scenarios;
+mod serial;
+mod shell;
+mod sources;
+mod store;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,192 @@
+//! Runs QEMU with Xen and its modules, and hands over what comes on the serial line.
+//!
+//! The flags are those that were found to work (software emulation corrupts registers with XSAVE visible, for example); each that
+//! looks odd has its reason beside it. Knows nothing about marks.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::host;
+use crate::serial::LineAssembler;
+
+/// A machine that boots Xen.
+pub struct Machine {
+    /// The hypervisor as a plain 32-bit ELF file: QEMU's multiboot loader wants no other.
+    pub xen: PathBuf,
+    /// Xen's command line.
+    pub xen_options: String,
+    /// Multiboot modules with their command lines: dom0's kernel, and its initramfs.
+    pub modules: Vec<(PathBuf, String)>,
+    /// MiB.
+    pub memory: u32,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without any output.
+    pub silence: Duration,
+    /// From power on to power off.
+    pub whole: Duration,
+}
+
+/// Whether to go on after a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Continue,
+    /// The machine may end, but not take much longer.
+    AboutToEnd,
+    /// Enough was seen.
+    Stop,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself: power off, or a reset, which ends it too.
+    PoweredOff,
+    /// The reader had seen enough.
+    Stopped,
+    Silent(Duration),
+    TooLong(Duration),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::PoweredOff => f.write_str("the machine went off"),
+            End::Stopped => f.write_str("stopped"),
+            End::Silent(limit) => write!(f, "no output for {} s", limit.as_secs()),
+            End::TooLong(limit) => write!(f, "not finished after {} s", limit.as_secs()),
+        }
+    }
+}
+
+/// After its last word a machine has this long to go off by itself.
+const GRACE: Duration = Duration::from_secs(20);
+
+impl Machine {
+    /// Runs the machine to its end; every line goes into `log` with the time since power on, and to `line`.
+    pub fn run(&self, limits: Limits, log: &Path, mut line: impl FnMut(Duration, &str) -> Next) -> Result<(End, Duration)> {
+        let mut log = BufWriter::new(File::create(log).with_context(|| format!("creating {}", log.display()))?);
+        let mut command = self.command()?;
+        command.args(["-serial", "stdio", "-monitor", "none"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        writeln!(log, "{command:?}")?;
+        let start = Instant::now();
+        let mut child = Kill(command.spawn().context("starting qemu-system-x86_64")?);
+        let (sender, receiver) = mpsc::channel();
+        if let Some(stdout) = child.0.stdout.take() {
+            forward(stdout, sender.clone());
+        }
+        if let Some(stderr) = child.0.stderr.take() {
+            forward(stderr, sender);
+        }
+
+        let mut assembler = LineAssembler::default();
+        let mut last = start;
+        let mut deadline = start + limits.whole;
+        let mut ending = false;
+        let end = 'end: loop {
+            let until = deadline.min(last + limits.silence);
+            let bytes = match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => bytes,
+                Err(RecvTimeoutError::Disconnected) => break End::PoweredOff,
+                Err(RecvTimeoutError::Timeout) if ending => break End::Stopped,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => break End::TooLong(limits.whole),
+                Err(RecvTimeoutError::Timeout) => break End::Silent(limits.silence),
+            };
+            last = Instant::now();
+            let at = last - start;
+            for text in assembler.take(&bytes) {
+                writeln!(log, "[{:9.3}] {text}", at.as_secs_f64())?;
+                match line(at, &text) {
+                    Next::Continue => {}
+                    Next::AboutToEnd => {
+                        ending = true;
+                        deadline = deadline.min(last + GRACE);
+                    }
+                    Next::Stop => break 'end End::Stopped,
+                }
+            }
+            log.flush()?;
+        };
+        let took = start.elapsed();
+        if let Some(text) = assembler.rest() {
+            writeln!(log, "[{:9.3}] {text}", took.as_secs_f64())?;
+            line(took, &text);
+        }
+        writeln!(log, "[{:9.3}] -- {end}", took.as_secs_f64())?;
+        log.flush()?;
+        Ok((end, took))
+    }
+
+    /// Runs the machine with the user's terminal as its serial line.
+    pub fn run_on_terminal(&self, log: &Path) -> Result<()> {
+        let mut command = self.command()?;
+        // One character device for the line and QEMU's monitor (Ctrl-a c), which leaves Ctrl-C to the machine and keeps a log.
+        command.arg("-chardev").arg(format!("stdio,id=terminal,mux=on,signal=off,logfile={}", escaped(log)));
+        command.args(["-serial", "chardev:terminal", "-mon", "chardev=terminal"]);
+        let mut child = Kill(command.spawn().context("starting qemu-system-x86_64")?);
+        child.0.wait()?;
+        Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        host::require(&["qemu-system-x86_64"])?;
+        // With setpriv QEMU dies with us, however we die.
+        let mut command = if host::find("setpriv").is_some() {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+            command
+        } else {
+            Command::new("qemu-system-x86_64")
+        };
+        if host::usable_kvm() {
+            command.args(["-accel", "kvm", "-cpu", "host"]);
+        } else {
+            // max: SVM with nested paging, for PVH guests. -rdtscp: QEMU 7.2 reports no next instruction for its intercept, and Xen stops
+            // the guest. -xsave: with it QEMU 7.2 and Xen mix up XMM registers of virtual processors that share one.
+            command.args(["-accel", "tcg", "-cpu", "max,-rdtscp,-xsave"]);
+        }
+        command.args(["-smp", "2", "-m", &self.memory.to_string(), "-nographic", "-no-reboot", "-nodefaults"]);
+        command.arg("-kernel").arg(&self.xen).arg("-append").arg(&self.xen_options);
+        let modules: Vec<String> =
+            self.modules.iter().map(|(file, options)| format!("{} {}", escaped(file), options.replace(',', ",,")).trim_end().to_owned()).collect();
+        command.arg("-initrd").arg(modules.join(","));
+        Ok(command)
+    }
+}
+
+/// QEMU takes a comma for the end of a value unless it is doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// A child that does not outlive the run.
+struct Kill(Child);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        // Both fail if it has ended by itself, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn forward(mut from: impl Read + Send + 'static, to: Sender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0_u8; 4096];
+        while let Ok(count) = from.read(&mut buffer) {
+            if count == 0 || to.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+}

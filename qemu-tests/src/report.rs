@@ -1,0 +1,76 @@
+//! What a person sees of a run: a line for each step, the log's end on failure, and the summary.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::markers::{Step, Transcript};
+
+/// This many last lines of a failed run's log are shown.
+const LINES_SHOWN: usize = 40;
+
+/// One scenario on one bed with one store.
+pub struct Outcome {
+    pub title: String,
+    pub failures: Vec<String>,
+    pub steps: usize,
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Sums up a transcript.
+    pub fn of(title: String, transcript: &Transcript, took: Duration) -> Outcome {
+        let failures = transcript
+            .steps
+            .iter()
+            .filter_map(|step| step.failure.as_ref().map(|why| format!("{}: {why}", step.name)))
+            .collect();
+        Outcome { title, failures, steps: transcript.steps.len(), took }
+    }
+
+    /// It could not even be tried.
+    pub fn impossible(title: String, why: String) -> Outcome {
+        Outcome { title, failures: vec![why], steps: 0, took: Duration::ZERO }
+    }
+}
+
+/// Prints a step's line.
+pub fn step(step: &Step) {
+    let outcome = if step.failure.is_none() { "ok  " } else { "FAIL" };
+    println!("  {outcome}  {:<28} {:>7.2} s", step.name, step.took.as_secs_f64());
+    if let Some(why) = &step.failure {
+        println!("        {why}");
+    }
+}
+
+/// Prints where the whole log is, and its end.
+pub fn log_of_failure(log: &Path) {
+    println!("  the last {LINES_SHOWN} lines of {}:", log.display());
+    for line in last_lines(log) {
+        println!("    | {line}");
+    }
+}
+
+/// Prints the summary. Its last line is `N passed, N failed`. Returns whether nothing failed.
+pub fn summary(outcomes: &[Outcome], logs: &[PathBuf]) -> bool {
+    println!();
+    for outcome in outcomes {
+        let word = if outcome.failures.is_empty() { "passed" } else { "FAILED" };
+        println!("{word}  {:<44} {:>3} steps {:>7.1} s", outcome.title, outcome.steps, outcome.took.as_secs_f64());
+        for failure in &outcome.failures {
+            println!("        {failure}");
+        }
+    }
+    if let Some(folder) = logs.first().and_then(|log| log.parent()) {
+        println!("logs: {}", folder.display());
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.failures.is_empty()).count();
+    println!("{} passed, {failed} failed", outcomes.len().saturating_sub(failed));
+    failed == 0
+}
+
+fn last_lines(log: &Path) -> Vec<String> {
+    let Ok(file) = std::fs::File::open(log) else { return Vec::new() };
+    let mut lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
+    lines.split_off(lines.len().saturating_sub(LINES_SHOWN))
+}

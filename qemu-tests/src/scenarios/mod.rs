@@ -1,0 +1,100 @@
+//! The scenarios: what is run on a bed, by name, and how its outcome is judged.
+
+mod first_light;
+mod numbers;
+mod refuses_to_start;
+mod self_test;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::boot::{Ended, Ready};
+use crate::dom0::Overlay;
+use crate::markers::{Mark, Transcript};
+use crate::report;
+use crate::store::Store;
+
+pub use numbers::print as print_numbers;
+
+/// MiB that the store domain gets, the default of Xen's own scripts.
+pub const STORE_MEMORY: u32 = 8;
+
+/// Something that is tried on a bed.
+pub struct Scenario {
+    pub name: &'static str,
+    /// One sentence for the list.
+    pub about: &'static str,
+    /// What happens in dom0, unless the image is dom0 itself.
+    kind: Kind,
+    /// The stores it makes sense with.
+    pub stores: &'static [Store],
+    /// Looks closer at the transcript than the script could.
+    judge: fn(&mut Transcript, Store),
+}
+
+enum Kind {
+    /// Linux is dom0 and the store under test serves it.
+    Served(&'static str),
+    /// Linux is dom0, served by the C daemon, and the script starts the image as it likes.
+    ImageAsGuest(&'static str),
+    /// The image is dom0: its options, and the line that ends it.
+    ImageAlone(&'static str, fn(&str) -> Option<Result<(), String>>),
+}
+
+/// All of them, in the order in which they are run.
+pub const ALL: [&Scenario; 4] = [&self_test::SCENARIO, &first_light::SCENARIO, &refuses_to_start::SCENARIO, &numbers::SCENARIO];
+
+/// The scenario called `name`.
+pub fn by_name(name: &str) -> Option<&'static Scenario> {
+    ALL.into_iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// Runs it, printing a line for each step.
+    pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
+        let image = store.image(image)?;
+        let name = format!("{}-{store}", self.name);
+        let overlay = |script, serving| Overlay { script, store: serving, image: image.as_deref(), form: store, store_memory: STORE_MEMORY };
+        let mut ended = match &self.kind {
+            Kind::Served(script) => ready.run(&name, &overlay(script, store), progress)?,
+            Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), progress)?,
+            Kind::ImageAlone(options, last) => ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?,
+        };
+        let before = ended.transcript.steps.clone();
+        (self.judge)(&mut ended.transcript, store);
+        // Steps that were printed when they ended are not repeated, unless the closer look changed them.
+        let printed = matches!(self.kind, Kind::Served(_) | Kind::ImageAsGuest(_));
+        for (index, step) in ended.transcript.steps.iter().enumerate() {
+            let as_printed = printed && before.get(index) == Some(step) && step.failure.as_deref() != Some("the machine went off");
+            if !as_printed {
+                report::step(step);
+            }
+        }
+        if ended.transcript.failed() {
+            report::log_of_failure(&ended.log);
+        }
+        Ok(ended)
+    }
+}
+
+fn progress(_: &str, mark: Option<&Mark>, transcript: &Transcript) {
+    if let (Some(Mark::Passed(_) | Mark::Failed(..)), Some(step)) = (mark, transcript.steps.last()) {
+        report::step(step);
+    }
+}
+
+fn as_the_script_says(_: &mut Transcript, _: Store) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_are_found_by_their_names() {
+        for scenario in ALL {
+            assert_eq!(by_name(scenario.name).map(|found| found.name), Some(scenario.name));
+        }
+        assert!(by_name("absent").is_none());
+    }
+}
