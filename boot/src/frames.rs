@@ -24,12 +24,17 @@ pub struct Frames {
 impl Frames {
     #[must_use]
     pub const fn new() -> Self {
-        Self { ranges: [Range { start: 0, end: 0 }; MAX_RANGES], used: 0 }
+        Self {
+            ranges: [Range { start: 0, end: 0 }; MAX_RANGES],
+            used: 0,
+        }
     }
 
     /// Adds a range. Empty ones, and those that find the list full, are left out.
     pub fn add(&mut self, start: u64, end: u64) {
-        if start < end && let Some(slot) = self.ranges.get_mut(self.used) {
+        if start < end
+            && let Some(slot) = self.ranges.get_mut(self.used)
+        {
             *slot = Range { start, end };
             self.used += 1;
         }
@@ -53,7 +58,11 @@ impl Frames {
 
     /// Takes the next frame.
     pub fn take(&mut self) -> Option<u64> {
-        let range = self.ranges.iter_mut().take(self.used).find(|range| range.start < range.end)?;
+        let range = self
+            .ranges
+            .iter_mut()
+            .take(self.used)
+            .find(|range| range.start < range.end)?;
         let frame = range.start;
         range.start += 1;
         Some(frame)

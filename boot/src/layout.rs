@@ -38,9 +38,18 @@ pub struct Area {
     pub limit: usize,
 }
 
-pub const HEAP: Area = Area { base: AREAS, limit: 16 * (GIB / PAGE_SIZE) };
-pub const DURABLE: Area = Area { base: AREAS + 17 * GIB, limit: 16 * (GIB / PAGE_SIZE) };
-pub const WINDOWS: Area = Area { base: AREAS + 34 * GIB, limit: 4096 };
+pub const HEAP: Area = Area {
+    base: AREAS,
+    limit: 16 * (GIB / PAGE_SIZE),
+};
+pub const DURABLE: Area = Area {
+    base: AREAS + 17 * GIB,
+    limit: 16 * (GIB / PAGE_SIZE),
+};
+pub const WINDOWS: Area = Area {
+    base: AREAS + 34 * GIB,
+    limit: 4096,
+};
 
 impl Area {
     /// Address of page `index`.

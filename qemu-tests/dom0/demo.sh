@@ -9,7 +9,7 @@ show write 'Write, read, list' \
 show permissions 'Permissions' \
     'xenstore-chmod /tool/demo/colour n0 r1 && xenstore-ls -p /tool/demo'
 show watch 'A watch sees a change that another process makes' \
-    'timeout 60 xenstore-watch -n 2 /tool/demo & sleep 1; xenstore-write /tool/demo/size 3; wait $!'
+    'xenstore-watch -n 2 /tool/demo >/tmp/seen & await 30 test -s /tmp/seen; xenstore-write /tool/demo/size 3; wait $!; cat /tmp/seen'
 show upstream 'The test that comes with Xen, over dom0s ring' \
     'XENSTORED_PATH=/dev/xen/xenbus timeout 300 test-xenstore -i 20'
 show administrator 'What an administrator can ask' \

@@ -78,26 +78,63 @@ store_is_a_domain() {
 }
 
 launch_store_domain() {
-    timeout 180 init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" "$@"
+    timeout 60 init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" "$@"
 }
 
-start_store() {
+launch_store() {
     case $STORE in
     c)
-        xenstored --pid-file /run/xenstored.pid && await 60 test -S /run/xenstored/socket || return
+        xenstored --pid-file /run/xenstored.pid && await 60 test -S /run/xenstored/socket
         ;;
     ocaml)
         oxenstored --no-fork >/var/log/xen/oxenstored.out 2>&1 &
-        await 60 test -S /run/xenstored/socket || return
+        await 60 test -S /run/xenstored/socket
         ;;
     *)
-        launch_store_domain || because "init-xenstore-domain ended with $?" || {
-            xl dmesg | tail -n 40
+        launch_store_domain || because "init-xenstore-domain ended with $? (143: it was given up after a minute)" || {
+            # What little can be asked without a store.
+            lsevtchn 0
+            lsevtchn 1
             return 1
         }
         ;;
     esac
+}
+
+start_store() {
+    if [ "$MEASURE" = yes ]; then
+        launch_and_measure || return
+    else
+        launch_store || return
+    fi
     timeout 60 xenstore-exists / || because "the store does not answer"
+}
+
+microseconds() {
+    echo | ts %.s | tr -d ' .'
+}
+
+# The store has bound dom0's port, which init-xenstore-domain made: from now on a request can be answered.
+dom0_is_connected() {
+    lsevtchn 0 | grep -q 'Interdomain (Connected)'
+}
+
+# Marks how long it took from the launch to the first answer, as seen in dom0.
+launch_and_measure() {
+    BEGAN=$(microseconds)
+    if store_is_a_domain; then
+        launch_store >/tmp/launch 2>&1 &
+        LAUNCH=$!
+        # Asking earlier would block the very call that gives the store dom0's ring.
+        await 60 dom0_is_connected || return
+        mark "value connected $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+    else
+        launch_store || return
+    fi
+    timeout 60 xenstore-exists / || because "the store does not answer" || return
+    mark "value first-answer $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+    [ -z "$LAUNCH" ] || wait "$LAUNCH" || because "init-xenstore-domain ended with $?" || return
+    mark "value launch-complete $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
 }
 
 show_store_console() {

@@ -18,7 +18,7 @@ pub fn run(bed: Bed, store: Store, image: Option<&Path>) -> Result<bool> {
     let ready = Ready::prepare(bed)?;
     println!("booting Xen {bed}; its Xenstore is {}", describe(store));
     let overlay =
-        Overlay { script: include_str!("../dom0/demo.sh"), store, image: image.as_deref(), form: store, store_memory: STORE_MEMORY };
+        Overlay { script: include_str!("../dom0/demo.sh"), store, image: image.as_deref(), form: store, store_memory: STORE_MEMORY, measure: false };
     // Between a title and the end of its step, lines are the command's output.
     let mut showing = false;
     let mut number = 0;

@@ -72,6 +72,8 @@ pub struct Overlay<'a> {
     pub form: Store,
     /// MiB for the store domain.
     pub store_memory: u32,
+    /// Whether the store's launch is timed.
+    pub measure: bool,
 }
 
 /// The root that every run on this bed begins with.
@@ -124,12 +126,13 @@ pub fn base(parts: &Parts) -> Result<Archive> {
 pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
     let mut archive = Archive::default();
     let settings = format!(
-        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\n",
+        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nMEASURE={}\n",
         overlay.store,
         overlay.form,
         parts.bed,
         parts.bed.tools_folder(),
-        overlay.store_memory
+        overlay.store_memory,
+        if overlay.measure { "yes" } else { "no" }
     );
     archive.file("bed/settings", settings);
     archive.file("bed/scenario.sh", overlay.script);

@@ -99,8 +99,8 @@ mod tests {
         file.extend(1_u32.to_le_bytes());
         file.extend([0_u64, 0, sections_at].iter().flat_map(|word| word.to_le_bytes()));
         file.extend(0_u32.to_le_bytes());
-        // Header sizes and counts: ELF header 64, no segments, section headers 64 each, three of them, names in none.
-        file.extend([64_u16, 56, 0, 64, 3, 0].iter().flat_map(|word| word.to_le_bytes()));
+        // Header sizes and counts: ELF header 64, no segments, section headers 64 each, three of them; the strings serve as names too.
+        file.extend([64_u16, 56, 0, 64, 3, 2].iter().flat_map(|word| word.to_le_bytes()));
         file.extend(&dynamic);
         file.extend(&strings);
         let section = |kind: u32, offset: u64, size: usize, link: u32| {
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_missing_library_is_named_together_with_who_needs_it() {
         let error = walk(&[("xl".to_owned(), elf_needing(&["libxenlight.so"]))], |_| None).unwrap_err();
-        assert_eq!(error.to_string(), "xl needs libxenlight.so, which is in none of the fetched packages");
+        assert_eq!(format!("{error:#}"), "xl needs libxenlight.so, which is in none of the fetched packages");
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Transcript {
             None => self.output.push(line.to_owned()),
             Some(Mark::Begin(name)) => {
                 self.output.clear();
-                self.open = Some((name.clone(), at));
+                // The first step is the boot itself, which began with power on.
+                let began = if self.steps.is_empty() { Duration::ZERO } else { at };
+                self.open = Some((name.clone(), began));
             }
             Some(Mark::Passed(name)) => self.close(name, None, at),
             Some(Mark::Failed(name, why)) => self.close(name, Some(why.clone()), at),
@@ -146,11 +148,14 @@ mod tests {
     #[test]
     fn a_step_has_its_own_output_and_time() {
         let mut transcript = Transcript::default();
-        for (at, line) in [(1, "noise"), (2, "@@ begin a"), (3, "hello"), (5, "@@ step a ok"), (6, "@@ done")] {
+        let lines = ["noise", "@@ begin a", "hello", "@@ step a ok", "@@ begin b", "world", "@@ step b ok", "@@ done"];
+        for (at, line) in (1..).zip(lines) {
             transcript.line(second(at), line);
         }
-        transcript.end(second(7), "powered off");
-        assert_eq!(transcript.steps, [Step { name: "a".into(), failure: None, took: second(3), output: vec!["hello".into()] }]);
+        transcript.end(second(9), "powered off");
+        // The first step is the boot, so its time counts from power on.
+        let step = |name: &str, took, line: &str| Step { name: name.into(), failure: None, took, output: vec![line.into()] };
+        assert_eq!(transcript.steps, [step("a", second(4), "hello"), step("b", second(2), "world")]);
         assert!(!transcript.failed());
     }
 
@@ -160,7 +165,7 @@ mod tests {
         transcript.line(second(1), "@@ begin a");
         transcript.end(second(9), "no output for 8 s");
         assert_eq!(transcript.steps[0].failure.as_deref(), Some("no output for 8 s"));
-        assert_eq!(transcript.steps[0].took, second(8));
+        assert_eq!(transcript.steps[0].took, second(9));
 
         let mut silent = Transcript::default();
         silent.end(second(9), "QEMU ended");

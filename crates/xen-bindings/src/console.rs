@@ -168,7 +168,8 @@ impl fmt::Write for Console {
 
 /// Text of last resort, from a panic or a trap: to every place there is, with a little patience for a full ring.
 pub fn emergency(bytes: &[u8]) {
-    if DEBUG_PORT.load(Ordering::Relaxed) {
+    // What goes to the debug port ends up in Xen's log, so a domain that writes there itself would say it twice.
+    if DEBUG_PORT.load(Ordering::Relaxed) && !XEN_LOG.load(Ordering::Relaxed) {
         debug_port(bytes);
     }
     write_ring_or_log(bytes, EMERGENCY_YIELDS);

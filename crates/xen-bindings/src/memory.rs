@@ -91,3 +91,25 @@ pub unsafe fn populate(frames: &mut [u64]) -> usize {
         usize::try_from(count).unwrap_or(0).min(frames.len())
     })
 }
+
+/// How boot makes the durable region longer.
+type DurableGrowth = fn(usize) -> Option<&'static mut [u8]>;
+static DURABLE_GROWTH: AtomicUsize = AtomicUsize::new(0);
+
+/// Called by boot, once per start: `grow` maps fresh pages of zeros behind the durable region and returns them, each once.
+pub fn install_durable_growth(grow: DurableGrowth) {
+    DURABLE_GROWTH.store(grow as usize, Relaxed);
+}
+
+/// Makes the durable region longer by `bytes`, rounded up to pages, and returns the new part: zeros, right behind what
+/// [`crate::Platform::durable`] and earlier calls returned. After a warm restart all of it is one slice in `Platform`.
+/// `None`: the domain has reached its maximum, or the host has no memory left.
+pub fn grow_durable(bytes: usize) -> Option<&'static mut [u8]> {
+    let grow = DURABLE_GROWTH.load(Relaxed);
+    if grow == 0 {
+        return None;
+    }
+    // SAFETY: the only value ever stored, apart from zero, is a function of this type.
+    let grow: DurableGrowth = unsafe { core::mem::transmute(grow) };
+    grow(bytes)
+}

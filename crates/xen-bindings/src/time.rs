@@ -18,7 +18,9 @@ fn read_tsc() -> u64 {
 
 /// Xen system time at counter value `tsc`, ns (`xen.h`, `vcpu_time_info`).
 fn system_time(info: &VcpuTimeInfo, tsc: u64) -> u64 {
-    let delta = tsc.saturating_sub(info.tsc_timestamp);
+    // Modulo 2⁶⁴: the base can be "negative" (seen on PVH). A counter a little behind the base counts as being at it.
+    let delta = tsc.wrapping_sub(info.tsc_timestamp);
+    let delta = if delta > u64::MAX / 2 { 0 } else { delta };
     let shift = u32::from(info.tsc_shift.unsigned_abs());
     let shifted = if info.tsc_shift < 0 {
         delta.checked_shr(shift)
@@ -119,6 +121,12 @@ mod tests {
     #[test]
     fn a_counter_behind_the_base_does_not_go_back() {
         assert_eq!(system_time(&scale(0, 1 << 31), 10), 5_000);
+    }
+
+    #[test]
+    fn a_base_below_zero_is_a_base() {
+        let info = VcpuTimeInfo { tsc_timestamp: 1000_u64.wrapping_neg(), ..scale(0, 1 << 31) };
+        assert_eq!(system_time(&info, 1000), 6_000);
     }
 
     #[test]

@@ -59,9 +59,10 @@ pub struct QueuedMessage {
 /// What a client has still to be told, first things first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct OutQueue {
-    messages: VecDeque<QueuedMessage>,
-    /// Number of the message at the head; counts all that ever left the queue.
-    head: u64,
+    /// Each with its number, in growing order; events that were dropped leave gaps.
+    messages: VecDeque<(u64, QueuedMessage)>,
+    /// The number of the next message.
+    next: u64,
     /// Bytes of the head that are visible already.
     head_sent: usize,
     /// Bytes of all messages, the visible part of the head included.
@@ -88,7 +89,7 @@ impl OutQueue {
     pub fn copy_out(&self, out: &mut [u8]) -> usize {
         let mut done = 0usize;
         let mut skip = self.head_sent;
-        for message in &self.messages {
+        for (_, message) in &self.messages {
             let rest = message.bytes.get(skip..).unwrap_or_default();
             skip = 0;
             let Some(room) = out.get_mut(done..) else { break };
@@ -110,7 +111,7 @@ impl OutQueue {
         self.messages
             .iter()
             .skip(started)
-            .any(|message| message.event && message.bytes == bytes)
+            .any(|(_, message)| message.event && message.bytes == bytes)
     }
 
     /// The numbers of events whose time is up and that have not begun to be visible.
@@ -118,10 +119,9 @@ impl OutQueue {
         let started = usize::from(self.head_sent > 0);
         self.messages
             .iter()
-            .zip(self.head..)
             .skip(started)
-            .filter(move |(message, _)| message.deadline.is_some_and(|deadline| deadline <= now))
-            .map(|(_, number)| number)
+            .filter(move |(_, message)| message.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(number, _)| *number)
     }
 
     /// The earliest time at which an event is dropped.
@@ -130,19 +130,20 @@ impl OutQueue {
         self.messages
             .iter()
             .skip(started)
-            .filter_map(|message| message.deadline)
+            .filter_map(|(_, message)| message.deadline)
             .min()
     }
 
     pub(crate) fn push(&mut self, message: QueuedMessage) {
         self.bytes = self.bytes.saturating_add(message.bytes.len());
-        self.messages.push_back(message);
+        self.messages.push_back((self.next, message));
+        self.next = self.next.saturating_add(1);
     }
 
     /// Advances by `count` visible bytes; the causes of the messages that are through come out.
     pub(crate) fn advance(&mut self, count: usize, mut through: impl FnMut(Cause)) {
         let mut left = count;
-        while let Some(message) = self.messages.front() {
+        while let Some((_, message)) = self.messages.front() {
             let rest = message.bytes.len().saturating_sub(self.head_sent);
             if rest > left {
                 self.head_sent = self.head_sent.saturating_add(left);
@@ -150,7 +151,6 @@ impl OutQueue {
             }
             left = left.saturating_sub(rest);
             self.head_sent = 0;
-            self.head = self.head.saturating_add(1);
             self.bytes = self.bytes.saturating_sub(message.bytes.len());
             if let Some(cause) = message.cause {
                 through(cause);
@@ -161,16 +161,18 @@ impl OutQueue {
 
     /// Takes out the message with this number; its cause comes out.
     pub(crate) fn remove(&mut self, number: u64) -> Option<QueuedMessage> {
-        let index = usize::try_from(number.checked_sub(self.head)?).ok()?;
-        let message = self.messages.remove(index)?;
+        let index = self
+            .messages
+            .binary_search_by_key(&number, |(number, _)| *number)
+            .ok()?;
+        let (_, message) = self.messages.remove(index)?;
         self.bytes = self.bytes.saturating_sub(message.bytes.len());
         Some(message)
     }
 
     /// Empties the queue; the causes come out.
     pub(crate) fn clear(&mut self, mut through: impl FnMut(Cause)) {
-        for message in self.messages.drain(..) {
-            self.head = self.head.saturating_add(1);
+        for (_, message) in self.messages.drain(..) {
             if let Some(cause) = message.cause {
                 through(cause);
             }

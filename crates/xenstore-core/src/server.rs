@@ -1,6 +1,7 @@
 //! The server's whole state, and the ways in.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use xenstore_wire::{Access, DomId, Path, PathBuf, Permissions};
 
@@ -8,9 +9,9 @@ use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::input::{Input, Time, World};
 use crate::policy::Caller;
-use crate::quota::Limit;
+use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
-use crate::settings::Settings;
+use crate::settings::{Settings, TraceSwitch};
 use crate::tree::{Memory, Root, Tree};
 use crate::watch::WatchIndex;
 
@@ -27,6 +28,10 @@ pub struct Configuration {
     pub event_timeout: u32,
     /// Seeds the hash of node names.
     pub hash_seed: u64,
+    /// The limits of domains, until an administrator sets others.
+    pub quotas: Quotas,
+    /// The trace switches that are on from the start.
+    pub trace: Vec<TraceSwitch>,
 }
 
 impl Default for Configuration {
@@ -37,6 +42,8 @@ impl Default for Configuration {
             features: 0,
             event_timeout: 20,
             hash_seed: 0,
+            quotas: Quotas::default(),
+            trace: Vec::new(),
         }
     }
 }
@@ -81,6 +88,11 @@ impl<M: Memory> Server<M> {
             ignored: false,
         });
         let release = Permissions::from_entries(release).unwrap_or_else(|| closed.clone());
+        let mut settings = Settings::default();
+        settings.quotas = configuration.quotas.clone();
+        for switch in &configuration.trace {
+            settings.set_trace(*switch, true);
+        }
         let mut server = Server {
             special: BTreeMap::from([
                 (SpecialName::IntroduceDomain, closed.clone()),
@@ -93,7 +105,7 @@ impl<M: Memory> Server<M> {
             next_connection: 1,
             domains: BTreeMap::new(),
             watches: WatchIndex::default(),
-            settings: Settings::default(),
+            settings,
             maxima: Maxima::default(),
             events: EventFigures::default(),
             requests: 0,

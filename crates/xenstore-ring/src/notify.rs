@@ -16,19 +16,18 @@ use crate::layout::RING_SIZE;
 
 /// Whether a peer that got no reply in this round could be asleep until it hears of the request space just freed.
 ///
-/// `used` is the number of bytes that lay in the request ring at the last visit, before anything was consumed since the
-/// client was last told.
+/// `consumed` is the number of bytes that were consumed since the client was last told.
 ///
-/// `lacking`: `Some(n)` if all consumed bytes belong to one message of which the header is complete and `n` bytes had
-/// not arrived; `None` in all other cases (a whole request was consumed and its reply is still to come, or a header
+/// `lacking`: `Some(n)` if all of them belong to one message of which the header is complete and `n` bytes were not
+/// consumed yet; `None` in all other cases (a whole request was consumed and its reply is still to come, or a header
 /// is incomplete, so that nobody knows what is lacking).
 ///
-/// What the client has written since that visit changes nothing: it is the rest of this message, which fitted, and
-/// then messages that the next visit finds and answers.
-pub fn freed_space_needs_notify(used: u32, lacking: Option<u32>) -> bool {
+/// So the two together are what the message takes of the ring, for a client that has not seen anything of it consumed.
+/// Whatever else the client has written since are messages that the next visit finds and answers.
+pub fn freed_space_needs_notify(consumed: u32, lacking: Option<u32>) -> bool {
     match lacking {
         None => true,
-        Some(lacking) => used.saturating_add(lacking) >= RING_SIZE,
+        Some(lacking) => consumed.saturating_add(lacking) >= RING_SIZE,
     }
 }
 

@@ -144,7 +144,8 @@ impl ServerRing {
         }
     }
 
-    /// Moves on by `count` bytes of requests (at most [`Self::readable`]), for the client to see.
+    /// Moves on by `count` bytes of requests (at most [`Self::readable`]), for the client to see. Between a `peek` and
+    /// the `consume` of what it gave there is no other visit: a client may take back what it had claimed to write.
     ///
     /// If the client has meanwhile changed the index (a reset), the page is left alone; the next visit tells.
     pub fn consume(&mut self, page: &impl SharedPage, count: u32) {
@@ -188,8 +189,7 @@ impl ServerRing {
     /// `lacking` matters only if requests were consumed and nothing was published: see [`freed_space_needs_notify`].
     pub fn take_notify(&mut self, lacking: Option<u32>) -> bool {
         let consumed = self.own.req_cons.wrapping_sub(self.told_req_cons);
-        let used = consumed.saturating_add(self.readable());
-        let due = self.notify || (consumed != 0 && freed_space_needs_notify(used, lacking));
+        let due = self.notify || (consumed != 0 && freed_space_needs_notify(consumed, lacking));
         // If no event is due, the client saw enough room at every index up to now; what counts is the next one.
         self.told_req_cons = self.own.req_cons;
         self.notify = false;

@@ -28,8 +28,8 @@ pub enum Visit {
     /// The client asks for a reconnect, which the server offered. To go on: begin a new epoch at zero, then
     /// [`crate::ServerRing::finish_reconnect`].
     Reconnect,
-    /// An impossible move. [`crate::ServerRing::write_error`], and nothing is read or written any more; the client may still
-    /// ask for a reconnect, which later visits tell.
+    /// An impossible move. [`crate::ServerRing::write_error`], and nothing is read or written any more; the client
+    /// may still ask for a reconnect, which later visits tell.
     Misbehaved(RingFault),
 }
 

@@ -353,11 +353,14 @@ impl<M: Machine, P: Pages> Service<M, P> {
         };
         client.credit = client.credit.saturating_add(share);
         client.lacking = None;
+        self.stalled.remove(&connection);
         self.take_requests(connection, readable);
-        // Taken bytes become visible with the end of the round; then the client is looked at again, because what it wrote
-        // while we worked may have come without an event.
         self.touched.insert(connection);
-        activate(&mut self.clients, &mut self.active, connection);
+        // Taken bytes become visible with the end of the round; then the client is looked at again, because what it wrote
+        // while we worked may have come without an event. One that is over its limits is looked at when it is below them.
+        if !self.stalled.contains(&connection) {
+            activate(&mut self.clients, &mut self.active, connection);
+        }
     }
 
     fn take_requests(&mut self, connection: ConnectionId, readable: u32) {

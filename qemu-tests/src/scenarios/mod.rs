@@ -29,6 +29,8 @@ pub struct Scenario {
     kind: Kind,
     /// The stores it makes sense with.
     pub stores: &'static [Store],
+    /// The store's launch is timed, by looking often, which slows it a little.
+    measure: bool,
     /// Looks closer at the transcript than the script could.
     judge: fn(&mut Transcript, Store),
 }
@@ -55,7 +57,7 @@ impl Scenario {
     pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
-        let overlay = |script, serving| Overlay { script, store: serving, image: image.as_deref(), form: store, store_memory: STORE_MEMORY };
+        let overlay = |script, serving| Overlay { script, store: serving, image: image.as_deref(), form: store, store_memory: STORE_MEMORY, measure: self.measure };
         let mut ended = match &self.kind {
             Kind::Served(script) => ready.run(&name, &overlay(script, store), progress)?,
             Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), progress)?,

@@ -9,8 +9,9 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::block::{self, HEADER, IndexBlock, Node};
+use super::block::{self, HEADER, Node};
 use super::counts::{Counts, State};
+use super::index_block::IndexBlock;
 use super::memory::{CHUNK, Memory};
 
 /// Blocks up to this length share chunks; larger ones have chunks of their own. So the unused tail of a chunk of small

@@ -1,4 +1,4 @@
-//! What a block looks like: nodes and index blocks as bytes.
+//! What a block looks like: the header that all have, and nodes.
 //!
 //! All numbers are little-endian. Every block begins with
 //!
@@ -10,16 +10,17 @@
 //! | 4..8 | its id: a block is alive where the table says that its id lies here |
 //! | 8..12 | CRC-32C of bytes 0..8 and 12.. |
 //!
-//! A node goes on with the lengths of name and value (2 bytes each), name, value, permission entries (domid 2, access 1,
-//! flags 1), generation and order key (LEB128), the security label (4, only if not 0), and its directory: nothing; or the
-//! summed length of names (2) and pairs of (hash 4, id 4) in creation order; or, with more than [`SMALL_MAX`] children,
-//! the two indexes (4 each), the count (4) and the summed length (4).
+//! A node goes on with the lengths of name and value (2 bytes each), name, value, permission entries (domid 2, access
+//! 1, flags 1), generation and order key (LEB128), the security label (4, only if not 0), and its directory: nothing;
+//! or the summed length of names (2) and pairs of (hash 4, id 4) in creation order; or, with more than [`SMALL_MAX`]
+//! children, the two indexes (4 each), the count (4) and the summed length (4).
 //!
-//! An index block goes on with its entries, see [`Entry`]. This module does not know where blocks lie.
+//! Blocks of a directory's indexes are the subject of `index_block`. This module does not know where blocks lie.
 
 use alloc::vec::Vec;
 
 use super::checksum::Checksum;
+use super::index_block::Sort;
 use super::permissions::PermissionsView;
 
 /// Bytes before what depends on the kind of block.
@@ -34,15 +35,9 @@ pub const PERMISSIONS_MAX: usize = 255;
 pub(super) const SMALL_MAX: usize = 16;
 /// A directory with indexes that shrinks to this many children gives them up.
 pub(super) const SMALL_AGAIN: u32 = 8;
-/// The most entries of an index block.
-pub(super) const INDEX_MAX: usize = 32;
 
 /// Bytes of a child in a small directory: hash and id.
 pub(super) const SMALL_ENTRY: usize = 8;
-/// Bytes of an entry in an index by hash: key 4, reference 4.
-const HASH_ENTRY: usize = 8;
-/// Bytes of an entry in an index by order: key 8, reference 4, bytes 4.
-const ORDER_ENTRY: usize = 16;
 /// Bytes that a node takes in addition to name, value and permissions, at most.
 pub(super) const NODE_OVERHEAD: usize = HEADER + 4 + 10 + 10 + 4 + 2 + SMALL_MAX * SMALL_ENTRY;
 /// Bytes of the largest block.
@@ -50,8 +45,8 @@ pub(super) const BLOCK_MAX: usize = NODE_OVERHEAD + NAME_MAX + VALUE_MAX + PERMI
 
 const KIND: u8 = 0x0F;
 const NODE: u8 = 1;
-const HASH_INDEX: u8 = 2;
-const ORDER_INDEX: u8 = 3;
+pub(super) const HASH_INDEX: u8 = 2;
+pub(super) const ORDER_INDEX: u8 = 3;
 const LABELLED: u8 = 0x10;
 const SMALL_DIRECTORY: u8 = 0x20;
 const LARGE_DIRECTORY: u8 = 0x40;
@@ -254,126 +249,6 @@ pub(super) fn push_small_entry(out: &mut Vec<u8>, hash: u32, id: u32) {
     out.extend_from_slice(&id.to_le_bytes());
 }
 
-/// The two indexes of a large directory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sort {
-    /// Keys are hashes of names; leaves refer to nodes.
-    Hash,
-    /// Keys are order keys; leaves hold the hash and the length of the name with its NUL.
-    Order,
-}
-
-impl Sort {
-    pub(super) const fn entry_size(self) -> usize {
-        match self {
-            Sort::Hash => HASH_ENTRY,
-            Sort::Order => ORDER_ENTRY,
-        }
-    }
-}
-
-/// One entry of an index block. In blocks above the leaves: the smallest key below, the block, and the sum of `bytes`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) key: u64,
-    pub(super) reference: u32,
-    /// Only in the index by order: bytes of the names, each with its NUL.
-    pub(super) bytes: u32,
-}
-
-/// A block of a directory's index.
-#[derive(Clone, Copy)]
-pub(super) struct IndexBlock<'a> {
-    sort: Sort,
-    level: u8,
-    entries: &'a [u8],
-}
-
-impl<'a> IndexBlock<'a> {
-    pub(super) fn parse(block: &'a [u8]) -> Option<Self> {
-        let sort = match *block.get(2)? {
-            HASH_INDEX => Sort::Hash,
-            ORDER_INDEX => Sort::Order,
-            _ => return None,
-        };
-        Some(Self {
-            sort,
-            level: *block.get(3)?,
-            entries: block.get(HEADER..)?,
-        })
-    }
-
-    /// 0 = leaf.
-    pub(super) const fn level(&self) -> u8 {
-        self.level
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        match self.sort {
-            Sort::Hash => self.entries.len() / HASH_ENTRY,
-            Sort::Order => self.entries.len() / ORDER_ENTRY,
-        }
-    }
-
-    pub(super) fn get(&self, at: usize) -> Option<Entry> {
-        let start = at.checked_mul(self.sort.entry_size())?;
-        match self.sort {
-            Sort::Hash => Some(Entry {
-                key: u64::from(u32_at(self.entries, start)?),
-                reference: u32_at(self.entries, start.checked_add(4)?)?,
-                bytes: 0,
-            }),
-            Sort::Order => Some(Entry {
-                key: u64_at(self.entries, start)?,
-                reference: u32_at(self.entries, start.checked_add(8)?)?,
-                bytes: u32_at(self.entries, start.checked_add(12)?)?,
-            }),
-        }
-    }
-
-    pub(super) fn iter(self) -> impl Iterator<Item = Entry> + 'a {
-        (0..self.len()).map_while(move |at| self.get(at))
-    }
-
-    /// The last entry whose key is not above `key`.
-    pub(super) fn last_at_most(&self, key: u64) -> Option<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.get(middle).is_some_and(|entry| entry.key <= key) {
-                low = middle.wrapping_add(1);
-            } else {
-                high = middle;
-            }
-        }
-        low.checked_sub(1)
-    }
-
-    /// Writes an index block into `out`, all but what [`seal`] writes.
-    pub(super) fn encode(sort: Sort, level: u8, entries: &[Entry], out: &mut Vec<u8>) {
-        let kind = match sort {
-            Sort::Hash => HASH_INDEX,
-            Sort::Order => ORDER_INDEX,
-        };
-        out.clear();
-        out.extend_from_slice(&[0, 0, kind, level, 0, 0, 0, 0, 0, 0, 0, 0]);
-        for entry in entries {
-            match sort {
-                Sort::Hash => {
-                    let [a, b, c, d, ..] = entry.key.to_le_bytes();
-                    out.extend_from_slice(&[a, b, c, d]);
-                    out.extend_from_slice(&entry.reference.to_le_bytes());
-                }
-                Sort::Order => {
-                    out.extend_from_slice(&entry.key.to_le_bytes());
-                    out.extend_from_slice(&entry.reference.to_le_bytes());
-                    out.extend_from_slice(&entry.bytes.to_le_bytes());
-                }
-            }
-        }
-    }
-}
-
 /// Gives a block its length, its id and its checksum.
 pub(super) fn seal(block: &mut [u8], id: u32) {
     let [a, b] = short(block.len());
@@ -442,10 +317,6 @@ pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|four| u32::from_le_bytes(*four))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|eight| u64::from_le_bytes(*eight))
 }
 
 // Lengths are checked before a block is built; see `Tree::fits`.
@@ -572,30 +443,6 @@ mod tests {
         seal(&mut out, 1);
         for length in 0..out.len() {
             assert!(Node::parse(&out[..length]).is_none());
-        }
-    }
-
-    #[test]
-    fn an_index_block_comes_back_and_is_searched() {
-        for sort in [Sort::Hash, Sort::Order] {
-            let entries: Vec<Entry> = [3, 5, 5, 9]
-                .iter()
-                .zip(10..)
-                .map(|(&key, reference)| Entry {
-                    key,
-                    reference,
-                    bytes: if sort == Sort::Order { 4 } else { 0 },
-                })
-                .collect();
-            let mut out = Vec::new();
-            IndexBlock::encode(sort, 1, &entries, &mut out);
-            seal(&mut out, 5);
-            assert!(is_intact(&out));
-            let block = IndexBlock::parse(&out).unwrap();
-            assert_eq!(block.iter().collect::<Vec<_>>(), entries);
-            let found: Vec<_> = [2, 3, 4, 5, 8, 9, 10].map(|key| block.last_at_most(key)).into();
-            assert_eq!(found, [None, Some(0), Some(0), Some(2), Some(2), Some(3), Some(3)]);
-            assert_eq!(references(&out).collect::<Vec<_>>(), [10, 11, 12, 13]);
         }
     }
 }

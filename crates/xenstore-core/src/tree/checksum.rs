@@ -1,7 +1,8 @@
 //! The checksum of a block: CRC-32C (Castagnoli, reflected), eight bytes at a time.
 //!
-//! Every block carries one, written once with the block and checked when the tree is opened after a crash. It is own code and not a crate's because each update writes several blocks: this form needs
-//! about one step for eight bytes, and no instruction that not every processor has.
+//! Every block carries one, written once with the block and checked when the tree is opened after a crash. It is own
+//! code and not a crate's because each update writes several blocks: this form needs about one step for eight bytes,
+//! and no instruction that not every processor has.
 
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 

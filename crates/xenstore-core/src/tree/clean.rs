@@ -144,6 +144,7 @@ impl<M: Memory> Arena<M> {
     /// Ends the cleaning of a chunk. If something is alive that was not found by going from block to block, then the
     /// chunk has changed on its own; the table still names the blocks in it.
     fn clean_by_table(&mut self, chunk: u32) -> Result<usize, Exhausted> {
+        self.cleaning = Some((chunk, CHUNK));
         for id in 0..self.counts.ids() {
             if self.cleaning.is_none_or(|(cleaning, _)| cleaning != chunk) {
                 break;

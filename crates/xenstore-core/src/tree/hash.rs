@@ -1,6 +1,7 @@
 //! The hash by which a directory finds a child: SipHash-1-3 with a secret seed, folded to 32 bits.
 //!
-//! Names come from guests. Without the seed they cannot choose names that collide; two names of 10⁵ collide by chance now and then, so whoever looks up a hash compares the whole name too.
+//! Names come from guests. Without the seed they cannot choose names that collide; two names of 10⁵ collide by chance
+//! now and then, so whoever looks up a hash compares the whole name too.
 
 /// The function from names to hashes, for one seed.
 #[derive(Clone, Copy, Debug)]

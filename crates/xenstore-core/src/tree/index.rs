@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::arena::{Arena, Exhausted};
-use super::block::{Entry, INDEX_MAX, IndexBlock, Sort};
+use super::index_block::{Entry, INDEX_MAX, IndexBlock, Sort};
 use super::memory::Memory;
 
 /// A block with fewer entries is merged with a neighbour when something is removed from it.

@@ -1,16 +1,20 @@
 //! Where the tree's bytes lie.
 //!
-//! The tree knows chunks (flat pieces of [`CHUNK`] bytes) and a table (block id → location); it does not know what they are made of. Recovery implements [`Memory`] over the durable pages; tests
-//! and the Unix daemon use [`PlainMemory`]. Every durable store goes through [`Memory::store`] or [`Memory::set_location`], so that a simulator can stop after any of them.
+//! The tree knows chunks (flat pieces of [`CHUNK`] bytes) and a table (block id → location); it does not know what they
+//! are made of. Recovery implements [`Memory`] over the durable pages; tests and the Unix daemon use [`PlainMemory`].
+//! Every durable store goes through [`Memory::store`] or [`Memory::set_location`], so that a simulator can stop after
+//! any of them.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// Bytes of one chunk. Large enough that the unused tail of a chunk costs little (a block never spans two chunks and the largest one has about a quarter of this), small enough that the few
-/// chunks kept back for the cleaner do not matter in a memory of 2 MiB.
+/// Bytes of one chunk. Large enough that the unused tail of a chunk costs little (a block never spans two chunks and
+/// the largest one has about a quarter of this), small enough that the few chunks kept back for the cleaner do not
+/// matter in a memory of 2 MiB.
 pub const CHUNK: usize = 32 * 1024;
 
-/// Block ids that a plain memory sets aside for each chunk: one for every 40 bytes. The smallest blocks have 25 bytes, typical ones 60.
+/// Block ids that a plain memory sets aside for each chunk: one for every 40 bytes. The smallest blocks have 25 bytes,
+/// typical ones 60.
 const IDS_PER_CHUNK: u32 = 820;
 
 /// Ids by which a plain memory's table grows: one page of 4 KiB.
@@ -21,13 +25,16 @@ const TABLE_ENTRY: usize = 4;
 
 /// Storage for chunks and for the table.
 ///
-/// The tree relies on this: what was stored stays until something else is stored at the same place, and stores take effect in program order. [`Memory::set_location`] must be atomic (after a crash
-/// the entry is the old or the new one); [`Memory::store`] need not be: a block becomes reachable only by a later `set_location` and a later store of the root by whoever keeps it.
+/// The tree relies on this: what was stored stays until something else is stored at the same place, and stores take
+/// effect in program order. [`Memory::set_location`] must be atomic (after a crash the entry is the old or the new
+/// one); [`Memory::store`] need not be: a block becomes reachable only by a later `set_location` and a later store of
+/// the root by whoever keeps it.
 pub trait Memory {
     /// The chunks that exist: they have the indexes `0..chunk_count()`. Never becomes smaller.
     fn chunk_count(&self) -> u32;
 
-    /// How many more chunks [`Memory::grow`] could deliver. The tree counts them as free memory, so this must not promise too much.
+    /// How many more chunks [`Memory::grow`] could deliver. The tree counts them as free memory, so this must not
+    /// promise too much.
     fn chunks_to_come(&self) -> u32;
 
     /// Adds one chunk (its content does not matter). False if there is no more memory; then nothing has changed.
@@ -36,7 +43,8 @@ pub trait Memory {
     /// The [`CHUNK`] bytes of a chunk; an empty slice if it does not exist.
     fn chunk(&self, index: u32) -> &[u8];
 
-    /// Stores `bytes` into a chunk, beginning `at` bytes from its start. The tree never stores beyond the end of a chunk.
+    /// Stores `bytes` into a chunk, beginning `at` bytes from its start. The tree never stores beyond the end of a
+    /// chunk.
     fn store(&mut self, chunk: u32, at: usize, bytes: &[u8]);
 
     /// The block ids that have a table entry: `0..table_len()`. Never becomes smaller.
@@ -45,7 +53,8 @@ pub trait Memory {
     /// How many more ids [`Memory::grow_table`] could deliver.
     fn ids_to_come(&self) -> u32;
 
-    /// Adds entries (containing 0) to the table, as many as is convenient. False if there is no more memory; then nothing has changed.
+    /// Adds entries (containing 0) to the table, as many as is convenient. False if there is no more memory; then
+    /// nothing has changed.
     fn grow_table(&mut self) -> bool;
 
     /// What the table says about a block id. 0 if nothing was ever stored there or if the id does not exist.

@@ -5,9 +5,9 @@
 //! block is named by a 32-bit id, and a table says where it lies. What was written once is never changed until its
 //! chunk is used again, and a chunk is used again only when no root that is held reaches anything in it.
 //!
-//! **After a crash** [`Tree::open`] reads everything back from the memory and the ids of the roots. Whoever keeps a root
-//! in durable memory must hold it ([`Tree::retain`]) until a newer one is kept in its place: ids and chunks of what no
-//! held root reaches are used again at once.
+//! **After a crash** [`Tree::open`] reads everything back from the memory and the ids of the roots. Whoever keeps a
+//! root in durable memory must hold it ([`Tree::retain`]) until a newer one is kept in its place: ids and chunks of
+//! what no held root reaches are used again at once.
 //!
 //! This module knows paths, values, permissions, generations and order keys as given. It does not know who may do what,
 //! transactions, quotas, nor where the memory comes from.
@@ -15,7 +15,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `memory` | the trait that recovery implements; memory from the heap |
-//! | `block`, `permissions` | what a block looks like |
+//! | `block`, `permissions`, `index_block` | what a block looks like |
 //! | `checksum`, `hash` | of blocks; of names |
 //! | `counts` | references to blocks, free ids |
 //! | `arena`, `clean`, `room` | writing and giving up blocks; making chunks free; how much is left |
@@ -30,6 +30,7 @@ mod clean;
 mod counts;
 mod hash;
 mod index;
+mod index_block;
 mod memory;
 mod open;
 mod permissions;
@@ -48,7 +49,7 @@ use hash::NameHash;
 pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
 pub use children::{Children, Names};
 pub use memory::{CHUNK, Memory, PlainMemory};
-pub use open::Corrupt;
+pub use open::{Corrupt, Unreadable};
 pub use permissions::PermissionsView;
 pub use room::Figures;
 
@@ -144,8 +145,8 @@ impl<M: Memory> Tree<M> {
         self.arena.reclaim(budget)
     }
 
-    /// Upkeep between requests: takes apart what no root reaches, then makes chunks free if that is worth while; at most
-    /// about `budget` bytes of work.
+    /// Upkeep between requests: takes apart what no root reaches, then makes chunks free if that is worth while; at
+    /// most about `budget` bytes of work.
     pub fn tidy(&mut self, budget: usize) {
         self.arena.tidy(budget);
     }

@@ -8,8 +8,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::arena::{Arena, block_in, place_of};
-use super::block::{self, IndexBlock, Node};
+use super::block::{self, Node};
 use super::hash::NameHash;
+use super::index_block::IndexBlock;
 use super::memory::{CHUNK, Memory};
 use super::{Root, Tree};
 
@@ -26,29 +27,60 @@ pub enum Corrupt {
     Memory,
 }
 
+/// [`Tree::open`] did not succeed. Gives the memory back, so that an older root can be tried.
+#[derive(Clone, Debug)]
+pub struct Unreadable<M> {
+    /// The memory, unchanged.
+    pub memory: M,
+    /// What is wrong with it.
+    pub why: Corrupt,
+}
+
 impl<M: Memory> Tree<M> {
     /// The tree that `memory` holds. `current` becomes the present root; each of the `held` roots gets a reference for
     /// every time it is named, so [`Tree::release`] is due for each of them. `hash_seed` is the one that the tree was
     /// made with. Takes time in proportion to the blocks that are alive, and parses nothing but them.
     ///
     /// # Errors
-    /// Says which block is not what it should be. Nothing in the memory has been changed then, nor otherwise.
-    pub fn open(memory: M, hash_seed: u64, current: Root, held: &[Root]) -> Result<Self, Corrupt> {
+    /// Says which block is not what it should be. Whether or not it succeeds, nothing in the memory is changed.
+    pub fn open(memory: M, hash_seed: u64, current: Root, held: &[Root]) -> Result<Self, Unreadable<M>> {
         let mut arena = Arena::new(memory);
-        let mut lives = vec![(0usize, 0usize); arena.chunks.len()];
+        match arena.reach_all(current, held) {
+            Ok(()) => Ok(Self {
+                arena,
+                hash: NameHash::new(hash_seed),
+                current,
+                impossible: 0,
+                exhausted: 0,
+            }),
+            Err(why) => Err(Unreadable {
+                memory: arena.memory,
+                why,
+            }),
+        }
+    }
+}
+
+impl<M: Memory> Arena<M> {
+    /// Counts what the roots reach and checks it; the rest is free.
+    fn reach_all(&mut self, current: Root, held: &[Root]) -> Result<(), Corrupt> {
+        if self.counts.ids() < self.memory.table_len() {
+            return Err(Corrupt::Memory);
+        }
+        let mut lives = vec![(0usize, 0usize); self.chunks.len()];
         let mut live = [0usize; 2];
         let mut found: Vec<u32> = Vec::new();
         for root in core::iter::once(&current).chain(held) {
-            arena.reach(root.0, &mut found)?;
+            self.reach(root.0, &mut found)?;
             while let Some(id) = found.pop() {
-                let (chunk, end, length) = arena.check(id)?;
+                let (chunk, end, length) = self.check(id)?;
                 if let Some((live, fill)) = lives.get_mut(chunk as usize) {
                     (*live, *fill) = (live.saturating_add(length), end.max(*fill));
                 }
                 if let Some(live) = live.get_mut(Arena::<M>::class_of(length)) {
                     *live = live.saturating_add(length);
                 }
-                let Arena { memory, counts, .. } = &mut arena;
+                let Arena { memory, counts, .. } = &mut *self;
                 for reference in block::references(block_in(memory, id)) {
                     if reference >= counts.ids() {
                         return Err(Corrupt::Missing(reference));
@@ -60,19 +92,11 @@ impl<M: Memory> Tree<M> {
                 }
             }
         }
-        arena.counts.relink();
-        arena.restore_chunks(&lives, live);
-        Ok(Self {
-            arena,
-            hash: NameHash::new(hash_seed),
-            current,
-            impossible: 0,
-            exhausted: 0,
-        })
+        self.counts.relink();
+        self.restore_chunks(&lives, live);
+        Ok(())
     }
-}
 
-impl<M: Memory> Arena<M> {
     fn reach(&mut self, root: u32, found: &mut Vec<u32>) -> Result<(), Corrupt> {
         if root >= self.counts.ids() {
             return Err(Corrupt::Missing(root));

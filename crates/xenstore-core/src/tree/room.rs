@@ -8,7 +8,8 @@
 use xenstore_wire::Path;
 
 use super::arena::{Arena, FOR_CLEANER, SMALL_BLOCK};
-use super::block::{BLOCK_MAX, Directory, HEADER, INDEX_MAX, NODE_OVERHEAD, SMALL_ENTRY, SMALL_MAX, Sort};
+use super::block::{BLOCK_MAX, Directory, HEADER, NODE_OVERHEAD, SMALL_ENTRY, SMALL_MAX};
+use super::index_block::{INDEX_MAX, Sort};
 use super::memory::{CHUNK, Memory};
 use super::{Root, Tree};
 
@@ -72,8 +73,8 @@ impl<M: Memory> Arena<M> {
     }
 }
 
-/// What blocks of so many bytes take, with the tails that they leave unused: up to 1/32 of a chunk of small blocks (1/31
-/// of what is used), up to [`BLOCK_MAX`] of a chunk of large ones.
+/// What blocks of so many bytes take, with the tails that they leave unused: up to 1/32 of a chunk of small blocks
+/// (1/31 of what is used), up to [`BLOCK_MAX`] of a chunk of large ones.
 fn weight(bytes: usize, large: bool) -> usize {
     const _: () = assert!(BLOCK_MAX * 32 < (CHUNK - BLOCK_MAX) * 11);
     let tails = if large {
@@ -134,7 +135,8 @@ impl<M: Memory> Tree<M> {
                 ways = ways
                     .saturating_add(weight(rewritten, rewritten > SMALL_BLOCK))
                     .saturating_add(way);
-                last = edit;
+                // Creating edits the last directory that exists, removing the one above.
+                last = last.max(edit);
             }
             let Some(name) = components.next() else { break };
             let next = at.and_then(|node| self.child_in(node.directory, self.hash.of(name), name));
@@ -145,7 +147,6 @@ impl<M: Memory> Tree<M> {
                 names = names.saturating_add(name.len());
             }
         }
-        // Removing edits the directory above the last one: taken as the larger of both by adding.
         let new = names
             .saturating_add(payload)
             .saturating_add(missing.max(1).saturating_mul(NODE_OVERHEAD));

@@ -11,9 +11,10 @@ use xenstore_wire::{Path, Permissions};
 
 use super::arena::{Arena, Exhausted};
 use super::block::{
-    Directory, Entry, NAME_MAX, Node, PERMISSIONS_MAX, SMALL_AGAIN, SMALL_ENTRY, SMALL_MAX, Sort, VALUE_MAX,
-    push_small_entry, small_entries,
+    Directory, NAME_MAX, Node, PERMISSIONS_MAX, SMALL_AGAIN, SMALL_ENTRY, SMALL_MAX, VALUE_MAX, push_small_entry,
+    small_entries,
 };
+use super::index_block::{Entry, Sort};
 use super::memory::Memory;
 use super::{Root, Tree, permissions};
 

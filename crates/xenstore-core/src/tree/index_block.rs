@@ -1,0 +1,173 @@
+//! What a block of a directory's index looks like: the header that all blocks have, then entries of one size in the
+//! order of their keys.
+//!
+//! | index | leaf entry | entry above the leaves |
+//! |---|---|---|
+//! | by hash | hash 4, id of the node 4 | smallest hash below 4, id of the block 4 |
+//! | by order | order key 8, hash 4, length of name and NUL 4 | smallest order key below 8, id 4, sum of lengths 4 |
+//!
+//! This module does not know how blocks form an index; that is `index`.
+
+use alloc::vec::Vec;
+
+use super::block::{HASH_INDEX, HEADER, ORDER_INDEX, u32_at};
+
+/// The most entries of an index block.
+pub(super) const INDEX_MAX: usize = 32;
+/// Bytes of an entry in an index by hash: key 4, reference 4.
+const HASH_ENTRY: usize = 8;
+/// Bytes of an entry in an index by order: key 8, reference 4, bytes 4.
+const ORDER_ENTRY: usize = 16;
+/// The two indexes of a large directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sort {
+    /// Keys are hashes of names; leaves refer to nodes.
+    Hash,
+    /// Keys are order keys; leaves hold the hash and the length of the name with its NUL.
+    Order,
+}
+
+impl Sort {
+    pub(super) const fn entry_size(self) -> usize {
+        match self {
+            Sort::Hash => HASH_ENTRY,
+            Sort::Order => ORDER_ENTRY,
+        }
+    }
+}
+
+/// One entry of an index block. In blocks above the leaves: the smallest key below, the block, and the sum of `bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    pub(super) key: u64,
+    pub(super) reference: u32,
+    /// Only in the index by order: bytes of the names, each with its NUL.
+    pub(super) bytes: u32,
+}
+
+/// A block of a directory's index.
+#[derive(Clone, Copy)]
+pub(super) struct IndexBlock<'a> {
+    sort: Sort,
+    level: u8,
+    entries: &'a [u8],
+}
+
+impl<'a> IndexBlock<'a> {
+    pub(super) fn parse(block: &'a [u8]) -> Option<Self> {
+        let sort = match *block.get(2)? {
+            HASH_INDEX => Sort::Hash,
+            ORDER_INDEX => Sort::Order,
+            _ => return None,
+        };
+        Some(Self {
+            sort,
+            level: *block.get(3)?,
+            entries: block.get(HEADER..)?,
+        })
+    }
+
+    /// 0 = leaf.
+    pub(super) const fn level(&self) -> u8 {
+        self.level
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        match self.sort {
+            Sort::Hash => self.entries.len() / HASH_ENTRY,
+            Sort::Order => self.entries.len() / ORDER_ENTRY,
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<Entry> {
+        let start = at.checked_mul(self.sort.entry_size())?;
+        match self.sort {
+            Sort::Hash => Some(Entry {
+                key: u64::from(u32_at(self.entries, start)?),
+                reference: u32_at(self.entries, start.checked_add(4)?)?,
+                bytes: 0,
+            }),
+            Sort::Order => Some(Entry {
+                key: u64_at(self.entries, start)?,
+                reference: u32_at(self.entries, start.checked_add(8)?)?,
+                bytes: u32_at(self.entries, start.checked_add(12)?)?,
+            }),
+        }
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Entry> + 'a {
+        (0..self.len()).map_while(move |at| self.get(at))
+    }
+
+    /// The last entry whose key is not above `key`.
+    pub(super) fn last_at_most(&self, key: u64) -> Option<usize> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.get(middle).is_some_and(|entry| entry.key <= key) {
+                low = middle.wrapping_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        low.checked_sub(1)
+    }
+
+    /// Writes an index block into `out`, all but what `seal` writes.
+    pub(super) fn encode(sort: Sort, level: u8, entries: &[Entry], out: &mut Vec<u8>) {
+        let kind = match sort {
+            Sort::Hash => HASH_INDEX,
+            Sort::Order => ORDER_INDEX,
+        };
+        out.clear();
+        out.extend_from_slice(&[0, 0, kind, level, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for entry in entries {
+            match sort {
+                Sort::Hash => {
+                    let [a, b, c, d, ..] = entry.key.to_le_bytes();
+                    out.extend_from_slice(&[a, b, c, d]);
+                    out.extend_from_slice(&entry.reference.to_le_bytes());
+                }
+                Sort::Order => {
+                    out.extend_from_slice(&entry.key.to_le_bytes());
+                    out.extend_from_slice(&entry.reference.to_le_bytes());
+                    out.extend_from_slice(&entry.bytes.to_le_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|eight| u64::from_le_bytes(*eight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::{is_intact, references, seal};
+    use super::*;
+
+    #[test]
+    fn an_index_block_comes_back_and_is_searched() {
+        for sort in [Sort::Hash, Sort::Order] {
+            let entries: Vec<Entry> = [3, 5, 5, 9]
+                .iter()
+                .zip(10..)
+                .map(|(&key, reference)| Entry {
+                    key,
+                    reference,
+                    bytes: if sort == Sort::Order { 4 } else { 0 },
+                })
+                .collect();
+            let mut out = Vec::new();
+            IndexBlock::encode(sort, 1, &entries, &mut out);
+            seal(&mut out, 5);
+            assert!(is_intact(&out));
+            let block = IndexBlock::parse(&out).unwrap();
+            assert_eq!(block.iter().collect::<Vec<_>>(), entries);
+            let found: Vec<_> = [2, 3, 4, 5, 8, 9, 10].map(|key| block.last_at_most(key)).into();
+            assert_eq!(found, [None, Some(0), Some(0), Some(2), Some(2), Some(3), Some(3)]);
+            assert_eq!(references(&out).collect::<Vec<_>>(), [10, 11, 12, 13]);
+        }
+    }
+}

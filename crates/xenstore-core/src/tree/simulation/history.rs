@@ -1,0 +1,144 @@
+//! Random histories with many roots alive.
+
+use super::*;
+
+/// Roots that are alive, each with what it should hold. The first one is the tree's own.
+fn run(seed: u64, steps: u64, mask: u32, crowd: u64) -> u64 {
+    let mut dice = Dice::new(seed);
+    let mut tree = with_few_hashes(4 << 20, mask);
+    let mut alive = vec![(tree.current(), Model::new())];
+    for number in 1..=steps {
+        let which = dice.below(alive.len() as u64) as usize;
+        let (root, model) = &alive[which];
+        let (root, mut model) = (*root, model.clone());
+        let new = change(&mut tree, root, &mut model, &mut dice, number, (crowd, 200));
+        match dice.below(4) {
+            // A branch of its own: the old state stays.
+            0 if alive.len() < 12 => alive.push((new, model)),
+            _ => {
+                if which == 0 {
+                    tree.set_current(new);
+                } else {
+                    tree.release(root);
+                }
+                alive[which] = (new, model);
+            }
+        }
+        if alive.len() > 1 && dice.below(60) == 0 {
+            let gone = 1 + dice.below(alive.len() as u64 - 1) as usize;
+            tree.release(alive.swap_remove(gone).0);
+        }
+        if dice.below(20) == 0 {
+            // Cleaning harder than necessary must change nothing that anyone sees.
+            tree.clean(dice.below(3 * CHUNK as u64) as usize);
+        }
+        if number % 500 == 0 {
+            for (root, model) in &alive {
+                compare(&tree, *root, model);
+            }
+            let held: Vec<Root> = alive.iter().skip(1).map(|(root, _)| *root).collect();
+            audit(&mut tree, &held);
+        }
+    }
+    assert_eq!(
+        (tree.figures().impossible, tree.figures().exhausted),
+        (0, 0),
+        "seed {seed}"
+    );
+    tree.figures().moved_bytes
+}
+
+#[test]
+fn a_random_history_agrees_with_the_model() {
+    let moved: u64 = (1..=6).map(|seed| run(seed, 4000, u32::MAX, 60)).sum();
+    assert!(moved > 0, "the cleaner had nothing to do");
+}
+
+#[test]
+fn children_with_the_same_hash_are_told_apart() {
+    for (seed, mask) in [(11, 0), (12, 1), (13, 7)] {
+        run(seed, 2000, mask, 90);
+    }
+}
+
+#[test]
+fn an_old_root_stays_as_it_was() {
+    let mut tree = Tree::new(PlainMemory::new(1 << 20), 1, &owned_by(0), 0);
+    let old = tree.create(tree.current(), path("/a"), b"1", &owned_by(0), 1, 1);
+    tree.retain(old);
+    tree.set_current(old);
+    let new = tree.set_value(old, path("/a"), b"2", 2);
+    tree.set_current(new);
+    let new = tree.remove(new, path("/a"), 3);
+    tree.set_current(new);
+    tree.reclaim(usize::MAX);
+    tree.clean(usize::MAX);
+    assert_eq!(tree.find(old, path("/a")).unwrap().value(), b"1");
+    assert!(tree.find(tree.current(), path("/a")).is_none());
+    tree.release(old);
+    tree.reclaim(usize::MAX);
+    assert_eq!(tree.figures().blocks, 1);
+}
+
+#[test]
+fn what_makes_no_sense_gives_the_same_root_with_one_more_reference() {
+    let mut tree = Tree::new(PlainMemory::new(1 << 20), 1, &owned_by(0), 0);
+    let root = tree.create(tree.current(), path("/a"), b"1", &owned_by(0), 1, 1);
+    tree.set_current(root);
+    let long = "n".repeat(super::super::NAME_MAX + 1);
+    let results = [
+        tree.create(root, path("/a"), b"", &owned_by(0), 2, 2),
+        tree.create(root, path("/b/c"), b"", &owned_by(0), 2, 2),
+        tree.create(root, Path::ROOT, b"", &owned_by(0), 2, 2),
+        tree.create(root, path(&join("/", &long)), b"", &owned_by(0), 2, 2),
+        tree.set_value(root, path("/b"), b"", 2),
+        tree.set_value(root, path("/a"), &[0; super::super::VALUE_MAX + 1], 2),
+        tree.set_permissions(root, path("/b"), &owned_by(1), 2),
+        tree.remove(root, path("/b"), 2),
+        tree.remove(root, Path::ROOT, 2),
+    ];
+    assert_eq!(results, [root; 9]);
+    assert_eq!(tree.figures().impossible, 9);
+    for root in results {
+        tree.release(root);
+    }
+    audit(&mut tree, &[]);
+    assert_eq!(tree.find(root, path("/a")).unwrap().generation(), 1);
+}
+
+#[test]
+fn siblings_are_listed_by_order_key_whatever_order_they_are_made_in() {
+    for count in [5u64, 16, 17, 100] {
+        let mut tree = Tree::new(PlainMemory::new(1 << 20), 1, &owned_by(0), 0);
+        let mut orders: Vec<u64> = (1..=count).collect();
+        let mut dice = Dice::new(count);
+        for i in (1..orders.len()).rev() {
+            orders.swap(i, dice.below(i as u64 + 1) as usize);
+        }
+        for order in orders {
+            let name = format!("/child-{order}");
+            let root = tree.create(tree.current(), path(&name), b"", &owned_by(0), order, order);
+            tree.set_current(root);
+        }
+        let listed: Vec<u64> = tree
+            .children(tree.root_node(tree.current()))
+            .map(|child| child.order())
+            .collect();
+        assert_eq!(listed, (1..=count).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn unchanged_subtrees_keep_their_id() {
+    let mut tree = Tree::new(PlainMemory::new(1 << 20), 1, &owned_by(0), 0);
+    for (order, at) in (1..).zip(["/a", "/a/x", "/b", "/b/y"]) {
+        let root = tree.create(tree.current(), path(at), b"", &owned_by(0), order, order);
+        tree.set_current(root);
+    }
+    let old = tree.current();
+    let new = tree.set_value(old, path("/b/y"), b"1", 9);
+    let id = |root, at| tree.find(root, path(at)).unwrap().id();
+    assert_eq!(id(old, "/a"), id(new, "/a"));
+    assert_ne!(id(old, "/b"), id(new, "/b"));
+    assert_ne!(old, new);
+}

@@ -1,0 +1,150 @@
+//! What a client's ring sees: notifications, long and broken messages, new beginnings, misbehaviour, other clients' delays.
+
+mod bed;
+
+use bed::Bed;
+use xenstore_ring::{SharedPage, offset};
+use xenstore_wire::MessageType::{Read, Rm, TransactionStart, Watch, Write};
+
+fn notified(bed: &Bed, domid: u16) -> u32 {
+    bed.host.notified.borrow().get(&domid).copied().unwrap_or(0)
+}
+
+#[test]
+fn a_lone_request_costs_one_notification_and_a_batch_one_too() {
+    let mut bed = Bed::new();
+    bed.ask(0, Write, 0, "/n|v");
+    let before = notified(&bed, 0);
+    bed.ask(0, Read, 0, "/n|");
+    assert_eq!(notified(&bed, 0) - before, 1);
+    let before = notified(&bed, 0);
+    for _ in 0..20 {
+        bed.send(0, Read, 0, "/n|");
+    }
+    bed.settle();
+    assert_eq!(bed.messages(0).len(), 20);
+    assert_eq!(notified(&bed, 0) - before, 1);
+}
+
+#[test]
+fn an_idle_server_sends_nothing() {
+    let mut bed = Bed::new();
+    bed.ask(0, Write, 0, "/n|v");
+    let before = notified(&bed, 0);
+    for _ in 0..10 {
+        assert!(!bed.service.round());
+    }
+    assert_eq!(notified(&bed, 0), before);
+}
+
+#[test]
+fn a_message_longer_than_the_ring_arrives_in_parts_and_its_answer_leaves_in_parts() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    let value = "0123456789abcdef".repeat(250);
+    bed.ask(0, Write, 0, &format!("/local/domain/5/x|{value}"));
+    assert_eq!(bed.ask(5, Read, 0, "x|"), value);
+    bed.check();
+}
+
+#[test]
+fn a_guest_that_announces_too_much_is_ignored_alone() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.start(6);
+    let transaction: u32 = bed.begin(5);
+    bed.ask(5, Watch, 0, "x|t|");
+    bed.send_raw(5, 2, transaction, &[0; 4097]);
+    bed.settle();
+    assert!(bed.messages(5).is_empty());
+    let page = bed.guests[&5].page.clone();
+    assert_eq!(page.load(offset::ERROR), 3);
+    assert_eq!(bed.ask(6, Write, 0, "x|"), "OK|");
+    // Its end is still noticed (XSA-325).
+    bed.ask(0, Watch, 0, "@releaseDomain|t|");
+    bed.events(0);
+    bed.domain_is(5, xenstore_core::DomainState::ABSENT);
+    assert_eq!(bed.events(0), ["@releaseDomain t"]);
+    bed.check();
+}
+
+#[test]
+fn impossible_indices_are_answered_in_the_error_field_and_by_silence() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.ask(5, Write, 0, "x|");
+    let page = bed.guests[&5].page.clone();
+    page.store(offset::REQ_PROD, page.load(offset::REQ_CONS).wrapping_add(5000));
+    bed.kick(5);
+    while bed.service.round() {}
+    assert_eq!(page.load(offset::ERROR), 2);
+    assert_eq!(bed.ask(0, Read, 0, "/local/domain/5/x|"), "");
+}
+
+#[test]
+fn a_silent_reset_begins_a_new_stream() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.ask(5, Write, 0, "x|v");
+    bed.ask(5, Watch, 0, "x|t|");
+    bed.reset_silently(5);
+    assert_eq!(bed.ask(5, Read, 0, "x|"), "v");
+    // The old watch is gone with the old stream.
+    bed.ask(0, Write, 0, "/local/domain/5/x|w");
+    assert!(bed.events(5).is_empty());
+}
+
+#[test]
+fn a_reconnect_drops_what_was_half_done() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    assert_eq!(bed.ask(5, TransactionStart, 0, "|"), "1|");
+    bed.ask(5, Watch, 0, "x|t|");
+    // Half a header.
+    bed.guests.get_mut(&5).unwrap().send_bytes(&[1, 2, 3]);
+    bed.settle();
+    bed.reconnect(5);
+    assert_eq!(bed.ask(5, Read, 1, "x|"), "!ENOENT");
+    assert_eq!(bed.ask(5, Write, 0, "x|v"), "OK|");
+    assert!(bed.events(5).is_empty());
+}
+
+#[test]
+fn a_second_introduce_starts_the_ring_anew() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.ask(5, Watch, 0, "x|t|");
+    bed.introduce_again(5);
+    assert_eq!(bed.ask(5, Write, 0, "x|v"), "OK|");
+    assert!(bed.events(5).is_empty());
+}
+
+#[test]
+fn a_guest_that_reads_nothing_stalls_itself_alone() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.start(6);
+    bed.ask(0, Write, 0, &format!("/local/domain/5/big|{}", "x".repeat(1500)));
+    bed.guests.get_mut(&5).unwrap().deaf = true;
+    for _ in 0..200 {
+        bed.send(5, Read, 0, "big|");
+    }
+    bed.settle();
+    let id = bed.connection_of(5).unwrap();
+    let outstanding = bed.service.server().connection(id).unwrap().outstanding();
+    assert!(outstanding <= 20, "{outstanding} requests outstanding");
+    assert_eq!(bed.ask(6, Write, 0, "x|"), "OK|");
+    assert_eq!(bed.ask(0, Rm, 0, "/local/domain/6/x|"), "OK|");
+    bed.guests.get_mut(&5).unwrap().deaf = false;
+    bed.settle();
+    assert_eq!(bed.messages(5).len(), 200);
+}
+
+#[test]
+fn what_dom0_queued_before_the_server_started_is_answered() {
+    let mut bed = Bed::with_request_waiting("/early|v");
+    bed.settle();
+    let texts: Vec<String> = bed.messages(0).iter().map(|message| message.text()).collect();
+    assert_eq!(texts, ["OK|"]);
+    assert_eq!(bed.ask(0, Read, 0, "/early|"), "v");
+}

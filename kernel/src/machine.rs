@@ -1,0 +1,202 @@
+//! The machine that is Xen: granted pages, event channels, system time.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+use xen_bindings::domain::DomainWatch;
+use xen_bindings::evtchn::{self, Events, Port};
+use xen_bindings::grant::{GrantError, Windows};
+use xen_bindings::memory::{MemoryFigures, heap_usage};
+use xen_bindings::{Mode, counters, time};
+use xenstore_core::{Channel, ConnectFailure, DomainState, Time, World};
+use xenstore_ring::{SharedPage, offset};
+use xenstore_service::{Event, Machine, RingLink};
+use xenstore_wire::DomId;
+
+use crate::console::Log;
+use crate::page::WindowPage;
+
+/// A guest's Xenstore ring is always its grant 1 (`GNTTAB_RESERVED_XENSTORE`, grant_table.h).
+pub const RING_GRANT: u32 = 1;
+
+/// What is said of the machine and does not change.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// PVH or PV.
+    pub mode: Mode,
+    /// Xen's version.
+    pub xen_version: (u16, u16),
+    /// Where the memory is.
+    pub memory: MemoryFigures,
+    /// System time at the start.
+    pub started: u64,
+}
+
+/// Xen.
+pub struct XenMachine {
+    pub events: Events,
+    pub windows: Windows,
+    pub log: Log,
+    pub domains: DomainWatch,
+    pub domain_exception: Option<Port>,
+    pub facts: Facts,
+}
+
+impl XenMachine {
+    /// Maps the ring page of a domain.
+    pub fn map_ring(&mut self, domid: DomId) -> Result<WindowPage, GrantError> {
+        self.windows.map(domid.0, RING_GRANT).map(WindowPage)
+    }
+
+    fn unmap(&mut self, domid: Option<DomId>, page: WindowPage) {
+        if let Err(error) = self.windows.unmap(page.0) {
+            let whose = domid.map_or_else(String::new, |domid| format!(" of domain {domid}"));
+            self.log
+                .line(&format!("the ring{whose} could not be unmapped: {error}"));
+        }
+    }
+}
+
+impl World for XenMachine {
+    fn domain(&self, domid: DomId) -> DomainState {
+        let state = self.domains.state(domid.0);
+        DomainState {
+            exists: state.exists,
+            shutdown: state.shutdown,
+            dead: state.dead,
+            unique_id: state.unique_id,
+        }
+    }
+
+    fn wall_clock(&self) -> u64 {
+        time::wall_clock_ns()
+    }
+
+    fn report(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let Facts {
+            mode,
+            xen_version: (major, minor),
+            memory,
+            started,
+        } = self.facts;
+        let counted = counters::read();
+        let (heap_used, heap_size) = heap_usage();
+        let uptime = time::now_ns().saturating_sub(started) / 1_000_000_000;
+        writeln!(out, "xen: {major}.{minor} {mode}\nuptime-seconds: {uptime}")?;
+        writeln!(
+            out,
+            "memory-bytes: {}\nmemory-maximum-bytes: {}\nimage-bytes: {}\ntables-bytes: {}\ndurable-bytes: {}",
+            memory.reservation_bytes,
+            memory.maximum_bytes,
+            memory.image_bytes,
+            memory.tables_bytes,
+            memory.durable_bytes
+        )?;
+        writeln!(out, "heap-bytes: {heap_size}\nheap-used-bytes: {heap_used}")?;
+        writeln!(
+            out,
+            "hypercalls: {}\nnotifies: {}\nnotify-failures: {}\nblocks: {}\nupcalls: {}\ngrant-maps: {}\n\
+             grant-unmaps: {}\nwindows-in-use: {}\nconsole-bytes-lost: {}",
+            counted.hypercalls,
+            counted.notifies,
+            counted.notify_failures,
+            counted.blocks,
+            counted.upcalls,
+            counted.grant_maps,
+            counted.grant_unmaps,
+            self.windows.in_use(),
+            counted.console_bytes_lost
+        )
+    }
+}
+
+impl Machine for XenMachine {
+    type Link = RingLink<WindowPage>;
+
+    fn now(&self) -> Time {
+        Time(time::now_ns())
+    }
+
+    fn poll(&mut self, event: &mut dyn FnMut(Event)) {
+        let domain_exception = self.domain_exception;
+        self.events.drain(|port| {
+            event(if Some(port) == domain_exception {
+                Event::DomainsChanged
+            } else {
+                Event::Port(port.0)
+            });
+        });
+    }
+
+    fn connect(
+        &mut self,
+        domid: DomId,
+        remote_port: u32,
+        features: u32,
+    ) -> Result<(Self::Link, Channel), ConnectFailure> {
+        let page = self.map_ring(domid).map_err(|error| {
+            self.log
+                .line(&format!("the ring of domain {domid} cannot be mapped: {error}"));
+            match error {
+                GrantError::NoWindow | GrantError::NoMemory | GrantError::NoHandle => ConnectFailure::NoRoom,
+                _ => ConnectFailure::Grant,
+            }
+        })?;
+        // Whoever built the domain may have put the port into the page (Xen 4.21).
+        let in_page = page.load(offset::EVTCHN_PORT);
+        let remote = if in_page == 0 { remote_port } else { in_page };
+        match evtchn::bind_interdomain(domid.0, remote) {
+            Ok(port) => Ok((RingLink::fresh(page, features), Channel::Ring { port: port.0 })),
+            Err(error) => {
+                self.log.line(&format!(
+                    "event channel {remote} of domain {domid} cannot be bound: {error}"
+                ));
+                self.unmap(Some(domid), page);
+                Err(ConnectFailure::EventChannel)
+            }
+        }
+    }
+
+    fn rebind(&mut self, old: Channel, domid: DomId, remote_port: u32) -> Result<Channel, ConnectFailure> {
+        close(old);
+        match evtchn::bind_interdomain(domid.0, remote_port) {
+            Ok(port) => Ok(Channel::Ring { port: port.0 }),
+            Err(error) => {
+                self.log.line(&format!(
+                    "event channel {remote_port} of domain {domid} cannot be bound: {error}"
+                ));
+                Err(ConnectFailure::EventChannel)
+            }
+        }
+    }
+
+    fn disconnect(&mut self, link: Self::Link, channel: Channel) {
+        close(channel);
+        self.unmap(None, link.into_page());
+    }
+
+    fn notify(&mut self, channel: Channel) {
+        if let Channel::Ring { port } = channel
+            && port != 0
+        {
+            evtchn::notify(Port(port));
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Time>) {
+        self.events.wait(deadline.map(|deadline| deadline.0));
+    }
+
+    fn log(&mut self, line: String) {
+        self.log.line(&line);
+    }
+}
+
+fn close(channel: Channel) {
+    if let Channel::Ring { port } = channel
+        && port != 0
+    {
+        evtchn::close(Port(port));
+    }
+}

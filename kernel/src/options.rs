@@ -1,0 +1,160 @@
+//! The command line. `init-xenstore-domain` puts `--event <port>` first and then what its `--param` says, which cannot hold
+//! spaces when it comes from the xencommons settings: so options may also be joined by commas.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use xenstore_core::{Limit, Quotas, TraceSwitch};
+use xenstore_wire::DomId;
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// dom0's (or the privileged domain's) event channel, `--event N`.
+    pub event: Option<u32>,
+    /// The domain that may do everything, `--priv-domid N`; 0 if not given.
+    pub privileged: DomId,
+    /// Seconds until an event that nobody takes is dropped, `--watch-event-timeout=N`; 20 if not given, 0 = never.
+    pub event_timeout: u32,
+    /// The limits of domains, `--quota=NAME=N`.
+    pub quotas: Quotas,
+    /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
+    pub trace: Vec<TraceSwitch>,
+    /// What was not understood.
+    pub unknown: Vec<Unknown>,
+}
+
+/// A word that is ignored, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No option has this name.
+    Option(String),
+    /// The option is known and its value is not one it takes.
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Option(word) => write!(f, "unknown option {word} is ignored"),
+            Unknown::Value {
+                option,
+                given,
+                expected,
+            } => {
+                write!(f, "option {option} takes {expected}, not '{given}': ignored")
+            }
+        }
+    }
+}
+
+const EVENT: &str = "--event";
+const PRIVILEGED: &str = "--priv-domid";
+const TIMEOUT: &str = "--watch-event-timeout";
+const QUOTA: &str = "--quota";
+const TRACE: &str = "--trace";
+
+impl Options {
+    /// Reads a command line. Options may be separated by blanks or commas, and values by `=` or a blank.
+    pub fn parse(line: &str) -> Options {
+        let mut options = Options {
+            event: None,
+            privileged: DomId::DOM0,
+            event_timeout: 20,
+            quotas: Quotas::default(),
+            trace: Vec::new(),
+            unknown: Vec::new(),
+        };
+        let mut words = line.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+        while let Some(word) = words.next() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word, None),
+            };
+            // The short forms are those of C xenstored.
+            let known = match name {
+                EVENT | "-e" => EVENT,
+                PRIVILEGED | "-p" => PRIVILEGED,
+                TIMEOUT => TIMEOUT,
+                QUOTA | "-Q" => QUOTA,
+                TRACE => TRACE,
+                _ => {
+                    options.unknown.push(Unknown::Option(word.to_string()));
+                    continue;
+                }
+            };
+            let value = value.or_else(|| words.next()).unwrap_or_default();
+            if let Err(expected) = options.set(known, value) {
+                options.unknown.push(Unknown::Value {
+                    option: known,
+                    given: value.to_string(),
+                    expected,
+                });
+            }
+        }
+        options
+    }
+
+    fn set(&mut self, option: &'static str, value: &str) -> Result<(), &'static str> {
+        match option {
+            EVENT => {
+                let expected = "an event channel port above 0";
+                self.event = Some(value.parse().ok().filter(|port| *port > 0).ok_or(expected)?);
+            }
+            PRIVILEGED => {
+                let domid = value.parse().ok().filter(|domid| *domid < DomId::FIRST_RESERVED.0);
+                self.privileged = DomId(domid.ok_or("a domain number below 32752")?);
+            }
+            TIMEOUT => self.event_timeout = value.parse().map_err(|_| "a number of seconds")?,
+            QUOTA => {
+                let expected = "NAME=N with a name that `xenstore-control quota` shows";
+                let (name, amount) = value.split_once('=').ok_or(expected)?;
+                let limit = Limit::from_name(name.as_bytes()).ok_or(expected)?;
+                self.quotas.set(limit, amount.parse().map_err(|_| expected)?);
+            }
+            _ => {
+                let switch = TraceSwitch::ALL.into_iter().find(|switch| switch.name() == value);
+                self.trace.push(switch.ok_or("io or obj")?);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_xenstore_domain_writes_is_understood() {
+        let options = Options::parse("--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0");
+        assert_eq!(options.event, Some(7));
+        assert_eq!(options.quotas.get(Limit::Nodes), 5000);
+        assert_eq!(options.trace, [TraceSwitch::InputOutput]);
+        assert_eq!(options.event_timeout, 0);
+        assert!(options.unknown.is_empty());
+    }
+
+    #[test]
+    fn unknown_words_are_named_and_the_rest_holds() {
+        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0");
+        assert_eq!(options.event, Some(3));
+        let said: Vec<String> = options.unknown.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "unknown option --internal-db is ignored",
+                "option --priv-domid takes a domain number below 32752, not 'x': ignored",
+                "option --event takes an event channel port above 0, not '0': ignored",
+            ]
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! From what boot found to a running service, or to a clear reason why not.
+
+use alloc::format;
+use core::fmt;
+
+use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
+use xen_bindings::domain::Interface;
+use xen_bindings::evtchn::{self, Port};
+use xen_bindings::{Platform, shutdown, time};
+use xenstore_core::{Channel, Configuration};
+use xenstore_recovery::{SlicePages, Store, TooSmall};
+use xenstore_ring::feature;
+use xenstore_service::{RingLink, Service};
+use xenstore_wire::DomId;
+
+use crate::console::Log;
+use crate::machine::{Facts, XenMachine};
+use crate::options::Options;
+use crate::page::WindowPage;
+
+/// The bits of the ring page that this server honours.
+const FEATURES: u32 = feature::RECONNECTION | feature::ERROR;
+
+/// Why there is nothing to serve.
+#[derive(Debug)]
+enum CannotStart {
+    NoEvent,
+    TooSmall { memory: u64, pages: TooSmall },
+    NoRing(DomId, xen_bindings::grant::GrantError),
+    NoPort(DomId, u32, xen_bindings::XenError),
+}
+
+impl fmt::Display for CannotStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CannotStart::NoEvent => f.write_str(
+                "no option --event with the port of dom0's event channel on the command line: this image is the \
+                 Xenstore domain of a host and is started by init-xenstore-domain",
+            ),
+            CannotStart::TooSmall { memory, pages } => write!(
+                f,
+                "too little memory: {} KiB leave {} KiB for the store, which needs {} KiB; give the domain 8 MiB",
+                memory / 1024,
+                pages.bytes / 1024,
+                pages.needed / 1024
+            ),
+            CannotStart::NoRing(domid, error) => {
+                write!(
+                    f,
+                    "the Xenstore ring of domain {domid} (its grant 1) cannot be mapped: {error}"
+                )
+            }
+            CannotStart::NoPort(domid, port, error) => {
+                write!(
+                    f,
+                    "event channel {port} of domain {domid} (option --event) cannot be bound: {error}"
+                )
+            }
+        }
+    }
+}
+
+/// Serves for ever; shuts the domain down with a crash reason if it cannot begin.
+pub fn serve(platform: Platform) -> ! {
+    let mut log = Log::new(platform.console);
+    let (major, minor) = platform.xen_version;
+    log.line(&format!(
+        "xenstore-stubdom {} on Xen {major}.{minor} as {} domain {}, {} KiB",
+        env!("CARGO_PKG_VERSION"),
+        platform.mode,
+        platform.own_domid,
+        platform.memory.reservation_bytes / 1024
+    ));
+    let options = Options::parse(platform.command_line);
+    for unknown in &options.unknown {
+        log.line(&format!("{unknown}"));
+    }
+    let Some(event) = options.event else {
+        give_up(&mut log, CannotStart::NoEvent)
+    };
+    let configuration = Configuration {
+        privileged: options.privileged,
+        own: DomId(platform.own_domid),
+        features: FEATURES,
+        event_timeout: options.event_timeout,
+        // Names come from guests: the hash must not be the same at each start.
+        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
+        quotas: options.quotas,
+        trace: options.trace,
+    };
+    let memory = platform.memory.reservation_bytes;
+    let store = match Store::cold(configuration, SlicePages(platform.durable)) {
+        Ok(store) => store,
+        Err(pages) => give_up(&mut log, CannotStart::TooSmall { memory, pages }),
+    };
+    let domain_exception = match evtchn::bind_virq(VIRQ_DOM_EXC) {
+        Ok(port) => Some(port),
+        Err(error) => {
+            log.line(&format!(
+                "VIRQ_DOM_EXC cannot be bound ({error}): domains that die will not be noticed"
+            ));
+            None
+        }
+    };
+    if let Interface::Nothing { answer } = platform.domain_watch.interface() {
+        log.line(&format!(
+            "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
+        ));
+    }
+    let facts = Facts {
+        mode: platform.mode,
+        xen_version: platform.xen_version,
+        memory: platform.memory,
+        started: time::now_ns(),
+    };
+    let mut machine = XenMachine {
+        events: platform.events,
+        windows: platform.windows,
+        log,
+        domains: platform.domain_watch,
+        domain_exception,
+        facts,
+    };
+    let privileged = options.privileged;
+    let (page, port) = match connect_privileged(&mut machine, privileged, event) {
+        Ok(connected) => connected,
+        Err(reason) => give_up(&mut machine.log, reason),
+    };
+    let mut service = Service::new(machine, store);
+    // What dom0 has already queued stays; the one event that says "ready" is sent with the first round.
+    service.adopt(
+        privileged,
+        RingLink::adopt(page, FEATURES),
+        Channel::Ring { port: port.0 },
+    );
+    service
+        .machine_mut()
+        .log
+        .line(&format!("serving domain {privileged} on event channel {event}"));
+    service.run()
+}
+
+fn connect_privileged(
+    machine: &mut XenMachine,
+    privileged: DomId,
+    event: u32,
+) -> Result<(WindowPage, Port), CannotStart> {
+    let page = machine
+        .map_ring(privileged)
+        .map_err(|error| CannotStart::NoRing(privileged, error))?;
+    let port =
+        evtchn::bind_interdomain(privileged.0, event).map_err(|error| CannotStart::NoPort(privileged, event, error))?;
+    Ok((page, port))
+}
+
+fn give_up(log: &mut Log, reason: CannotStart) -> ! {
+    log.line(&format!("cannot start: {reason}"));
+    shutdown::crash()
+}
