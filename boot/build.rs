@@ -20,9 +20,17 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }
     let prefix = if driver { "-Wl," } else { "" };
-    for argument in [&format!("--script={folder}/../linker.ld"), "--build-id=none", "--gc-sections"] {
+    for argument in [
+        &format!("--script={folder}/../linker.ld"),
+        "--build-id=none",
+        "--gc-sections",
+    ] {
         println!("cargo::rustc-link-arg-bins={prefix}{argument}");
     }
-    let page_size = if driver { "-Wl,-z,max-page-size=4096" } else { "-zmax-page-size=4096" };
+    let page_size = if driver {
+        "-Wl,-z,max-page-size=4096"
+    } else {
+        "-zmax-page-size=4096"
+    };
     println!("cargo::rustc-link-arg-bins={page_size}");
 }

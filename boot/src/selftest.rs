@@ -198,7 +198,11 @@ fn page_protection(platform: &mut Platform) -> Outcome {
         (&raw const entry::data_load).addr(),
     )?;
     // Behind the image: nothing (PVH), or the builder's lists, read-only (PV).
-    fault("writing behind the image", write_byte, (&raw const entry::image_end).addr())?;
+    fault(
+        "writing behind the image",
+        write_byte,
+        (&raw const entry::image_end).addr(),
+    )?;
     fine("writing zeroed data", write_byte, (&raw const entry::bss_start).addr())?;
     for guard in [
         0,

@@ -1,7 +1,18 @@
 # What every scenario uses: marks on the serial line (src/markers.rs reads them), steps, and waiting for conditions.
 
 mark() {
-    printf '@@ %s\n' "$*"
+    if [ "$READER" = person ]; then
+        # Only what a person waits for: which step is under way, and how it went.
+        case $1 in
+        begin) printf '  %s ... ' "$2" ;;
+        step)
+            shift 2
+            echo "$*"
+            ;;
+        esac
+    else
+        printf '@@ %s\n' "$*"
+    fi
 }
 
 # Says why the step under way fails; the first reason counts.
@@ -15,23 +26,23 @@ step() {
     NAME=$1
     shift
     WHY=
-    mark "begin $NAME"
+    mark begin "$NAME"
     "$@" >/tmp/output 2>&1
     STATUS=$?
-    # awk ends the last line, so that the mark begins a new one.
-    awk 1 /tmp/output
+    # awk ends the last line, so that the mark begins a new one. A person wants to read it only if something is wrong.
+    [ "$READER" = person ] && [ "$STATUS" = 0 ] || awk 1 /tmp/output
     if [ "$STATUS" = 0 ]; then
-        mark "step $NAME ok"
+        mark step "$NAME" ok
     else
-        mark "step $NAME FAIL ${WHY:-exit status $STATUS}"
+        mark step "$NAME" FAIL "${WHY:-exit status $STATUS}"
         return 1
     fi
 }
 
 # show NAME TITLE COMMAND: a step of the tour; the command is one string, as a person would type it.
 show() {
-    mark "title $2"
-    mark "command $3"
+    mark title "$2"
+    mark command "$3"
     step "$1" eval "$3"
 }
 
@@ -127,14 +138,14 @@ launch_and_measure() {
         LAUNCH=$!
         # Asking earlier would block the very call that gives the store dom0's ring.
         await 60 dom0_is_connected || return
-        mark "value connected $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+        mark value connected "$((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
     else
         launch_store || return
     fi
     timeout 60 xenstore-exists / || because "the store does not answer" || return
-    mark "value first-answer $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+    mark value first-answer "$((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
     [ -z "$LAUNCH" ] || wait "$LAUNCH" || because "init-xenstore-domain ended with $?" || return
-    mark "value launch-complete $((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+    mark value launch-complete "$((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
 }
 
 show_store_console() {

@@ -17,6 +17,7 @@ cat <<'TEXT'
 ------------------------------------------------------------------------------
 
 TEXT
+[ -z "$TERMINAL" ] || stty rows "${TERMINAL% *}" cols "${TERMINAL#* }"
 export PS1='dom0 # '
 cd /root || true
 setsid cttyhack sh

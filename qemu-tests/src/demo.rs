@@ -9,7 +9,6 @@ use crate::boot::Ready;
 use crate::dom0::Overlay;
 use crate::markers::Mark;
 use crate::report;
-use crate::scenarios::STORE_MEMORY;
 use crate::store::Store;
 
 /// Runs the tour. Returns whether every step worked.
@@ -17,8 +16,7 @@ pub fn run(bed: Bed, store: Store, image: Option<&Path>) -> Result<bool> {
     let image = store.image(image)?;
     let ready = Ready::prepare(bed)?;
     println!("booting Xen {bed}; its Xenstore is {}", describe(store));
-    let overlay =
-        Overlay { script: include_str!("../dom0/demo.sh"), store, image: image.as_deref(), form: store, store_memory: STORE_MEMORY, measure: false };
+    let overlay = Overlay::new(include_str!("../dom0/demo.sh"), store, image.as_deref());
     // Between a title and the end of its step, lines are the command's output.
     let mut showing = false;
     let mut number = 0;

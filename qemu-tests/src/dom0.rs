@@ -60,6 +60,9 @@ const FOLDERS: [&str; 16] = [
     "etc/xen/scripts",
 ];
 
+/// MiB that the store domain gets, the default of Xen's own scripts (XENSTORE_DOMAIN_SIZE in xencommons).
+const STORE_MEMORY: u32 = 8;
+
 /// What differs from run to run.
 pub struct Overlay<'a> {
     /// The shell script that is the scenario.
@@ -74,6 +77,15 @@ pub struct Overlay<'a> {
     pub store_memory: u32,
     /// Whether the store's launch is timed.
     pub measure: bool,
+    /// Set if a person reads the serial line: rows and columns of the terminal, in stty's words, or nothing if they are unknown.
+    pub terminal: Option<String>,
+}
+
+impl<'a> Overlay<'a> {
+    /// A run read by the harness, with the store and the image as told and everything else as usual.
+    pub fn new(script: &'a str, store: Store, image: Option<&'a [u8]>) -> Overlay<'a> {
+        Overlay { script, store, image, form: store, store_memory: STORE_MEMORY, measure: false, terminal: None }
+    }
 }
 
 /// The root that every run on this bed begins with.
@@ -126,13 +138,15 @@ pub fn base(parts: &Parts) -> Result<Archive> {
 pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
     let mut archive = Archive::default();
     let settings = format!(
-        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nMEASURE={}\n",
+        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
         overlay.store,
         overlay.form,
         parts.bed,
         parts.bed.tools_folder(),
         overlay.store_memory,
-        if overlay.measure { "yes" } else { "no" }
+        if overlay.measure { "yes" } else { "no" },
+        if overlay.terminal.is_some() { "person" } else { "harness" },
+        overlay.terminal.as_deref().unwrap_or_default()
     );
     archive.file("bed/settings", settings);
     archive.file("bed/scenario.sh", overlay.script);

@@ -46,21 +46,14 @@ pub unsafe fn install_ring(page: *mut XenconsInterface, port: Port) {
 fn xen_log(bytes: &[u8]) -> bool {
     let pointer = bytes.as_ptr().addr() as u64;
     // SAFETY: Xen reads `bytes.len()` bytes at the pointer.
-    let value = unsafe {
-        hypercall::raw(
-            nr::CONSOLE_IO,
-            [CONSOLEIO_WRITE, bytes.len() as u64, pointer, 0, 0],
-        )
-    };
+    let value = unsafe { hypercall::raw(nr::CONSOLE_IO, [CONSOLEIO_WRITE, bytes.len() as u64, pointer, 0, 0]) };
     value >= 0
 }
 
 fn debug_port(bytes: &[u8]) {
     for &byte in bytes {
         // SAFETY: only reached after `install_debug_port`, whose caller promised that `out` may be executed.
-        unsafe {
-            core::arch::asm!("out 0xe9, al", in("al") byte, options(nomem, nostack, preserves_flags))
-        };
+        unsafe { core::arch::asm!("out 0xe9, al", in("al") byte, options(nomem, nostack, preserves_flags)) };
     }
 }
 
@@ -138,10 +131,7 @@ impl Console {
     /// Writes what fits and notifies the reader; the rest is lost and counted. Never blocks.
     pub fn write(&mut self, bytes: &[u8]) {
         let mut written = write_ring_or_log(bytes, 0);
-        if RING.load(Ordering::Relaxed).is_null()
-            && DEBUG_PORT.load(Ordering::Relaxed)
-            && written == 0
-        {
+        if RING.load(Ordering::Relaxed).is_null() && DEBUG_PORT.load(Ordering::Relaxed) && written == 0 {
             debug_port(bytes);
             written = bytes.len();
         }
@@ -213,12 +203,7 @@ mod tests {
         let mut ring = ring(u32::MAX - 1, u32::MAX - 1);
         assert_eq!(write(&mut ring, b"abc"), 3);
         assert_eq!(
-            (
-                ring.output[2046],
-                ring.output[2047],
-                ring.output[0],
-                ring.out_prod
-            ),
+            (ring.output[2046], ring.output[2047], ring.output[0], ring.out_prod),
             (b'a', b'b', b'c', 1)
         );
     }

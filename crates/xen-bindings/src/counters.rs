@@ -59,14 +59,7 @@ pub(crate) fn hypercall() {
 }
 
 pub(crate) fn notify(succeeded: bool) {
-    add(
-        if succeeded {
-            &NOTIFIES
-        } else {
-            &NOTIFY_FAILURES
-        },
-        1,
-    );
+    add(if succeeded { &NOTIFIES } else { &NOTIFY_FAILURES }, 1);
 }
 
 pub(crate) fn block() {

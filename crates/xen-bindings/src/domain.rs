@@ -5,10 +5,9 @@
 //! depends on the release; a wrong number is refused at once and changes nothing, so all of them are tried.
 
 use crate::abi::domctl::{
-    CAP_CONTROL, CAP_XENSTORE, Domctl, GetDomainInfoHead, GetDomainState, INTERFACE_VERSIONS,
-    STABLE_INTERFACE_VERSION, STATE_DEAD, STATE_DYING, STATE_EXIST, STATE_SHUTDOWN,
-    XEN_DOMCTL_GET_DOMAIN_STATE, XEN_DOMCTL_GETDOMAININFO, XEN_DOMINF_DYING, XEN_DOMINF_SHUTDOWN,
-    XEN_DOMINF_XS_DOMAIN,
+    CAP_CONTROL, CAP_XENSTORE, Domctl, GetDomainInfoHead, GetDomainState, INTERFACE_VERSIONS, STABLE_INTERFACE_VERSION,
+    STATE_DEAD, STATE_DYING, STATE_EXIST, STATE_SHUTDOWN, XEN_DOMCTL_GET_DOMAIN_STATE, XEN_DOMCTL_GETDOMAININFO,
+    XEN_DOMINF_DYING, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_XS_DOMAIN,
 };
 use crate::abi::numbers::{DOMID_INVALID, hypercall as nr};
 use crate::error::XenError;
@@ -147,8 +146,8 @@ impl<C: Control> DomainWatch<C> {
                     }
                 }
             });
-            version.map_or(Interface::Nothing { answer }, |version| {
-                Interface::DomainInfo { version }
+            version.map_or(Interface::Nothing { answer }, |version| Interface::DomainInfo {
+                version,
             })
         };
         Self { control, interface }
@@ -165,9 +164,7 @@ impl<C: Control> DomainWatch<C> {
     pub fn state(&self, domid: u16) -> DomainState {
         match self.interface {
             Interface::DomainState => get_domain_state(&self.control, domid)
-                .map_or(DomainState::GONE, |(_, answer)| {
-                    DomainState::of_state(answer)
-                }),
+                .map_or(DomainState::GONE, |(_, answer)| DomainState::of_state(answer)),
             Interface::DomainInfo { version } => {
                 match get_domain_info(&self.control, version, domid) {
                     // Xen 4.17 answers with the next domain that exists.
@@ -198,11 +195,7 @@ fn get_domain_state(control: &impl Control, domid: u16) -> Result<(u16, GetDomai
     Ok((operation.domain, operation.domain_state()))
 }
 
-fn get_domain_info(
-    control: &impl Control,
-    version: u32,
-    domid: u16,
-) -> Result<GetDomainInfoHead, XenError> {
+fn get_domain_info(control: &impl Control, version: u32, domid: u16) -> Result<GetDomainInfoHead, XenError> {
     let mut operation = Domctl::new(XEN_DOMCTL_GETDOMAININFO, version, domid);
     control.domctl(&mut operation)?;
     Ok(operation.domain_info())
@@ -235,12 +228,7 @@ mod tests {
                     (8, (1 | 4 | 8, 0, 88)),
                 ])
             } else {
-                BTreeMap::from([
-                    (0, (0, 0, 0)),
-                    (5, (1 << 7, 0, 0)),
-                    (7, (1 << 2, 0, 0)),
-                    (8, (1, 0, 0)),
-                ])
+                BTreeMap::from([(0, (0, 0, 0)), (5, (1 << 7, 0, 0)), (7, (1 << 2, 0, 0)), (8, (1, 0, 0))])
             };
             Self {
                 version,
@@ -255,9 +243,8 @@ mod tests {
 
     impl Control for FakeXen {
         fn domctl(&self, operation: &mut Domctl) -> Result<(), XenError> {
-            let stable = self.stable
-                && operation.cmd == XEN_DOMCTL_GET_DOMAIN_STATE
-                && operation.interface_version == 0;
+            let stable =
+                self.stable && operation.cmd == XEN_DOMCTL_GET_DOMAIN_STATE && operation.interface_version == 0;
             if !stable && operation.interface_version != self.version {
                 return Err(XenError::EACCES);
             }
@@ -266,19 +253,11 @@ mod tests {
             }
             if operation.cmd == XEN_DOMCTL_GET_DOMAIN_STATE {
                 if operation.domain == DOMID_INVALID {
-                    operation.domain = self
-                        .changed
-                        .borrow_mut()
-                        .pop_first()
-                        .ok_or(XenError::ENOENT)?;
+                    operation.domain = self.changed.borrow_mut().pop_first().ok_or(XenError::ENOENT)?;
                 } else if !self.domains.contains_key(&operation.domain) {
                     return Err(XenError::EPERM);
                 }
-                let (state, caps, unique_id) = self
-                    .domains
-                    .get(&operation.domain)
-                    .copied()
-                    .unwrap_or_default();
+                let (state, caps, unique_id) = self.domains.get(&operation.domain).copied().unwrap_or_default();
                 operation.u[0] = u64::from(state) | u64::from(caps) << 16;
                 operation.u[1] = unique_id;
                 return Ok(());
@@ -376,9 +355,7 @@ mod tests {
     fn changed_domains_are_listed_until_there_are_no_more() {
         let watch = DomainWatch::probe_with(FakeXen::release(0x18, true), 5);
         assert_eq!(
-            watch
-                .next_changed()
-                .map(|(domid, state)| (domid, state.exists)),
+            watch.next_changed().map(|(domid, state)| (domid, state.exists)),
             Some((0, true))
         );
         assert_eq!(

@@ -6,10 +6,9 @@
 //! Knows nothing about what a port is for.
 
 use crate::abi::event::{
-    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE,
-    EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNSTAT_CLOSED, EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_UNBOUND,
-    EVTCHNSTAT_VIRQ, EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnPort,
-    EvtchnStatus,
+    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND,
+    EVTCHNOP_STATUS, EVTCHNSTAT_CLOSED, EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_UNBOUND, EVTCHNSTAT_VIRQ,
+    EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnPort, EvtchnStatus,
 };
 use crate::abi::numbers::{DOMID_SELF, VIRQ_TIMER, hypercall as nr};
 use crate::abi::shared::{EVTCHN_2L_NR_CHANNELS, EVTCHN_2L_WORDS};
@@ -72,11 +71,7 @@ pub fn alloc_unbound(remote: u16) -> Result<Port, XenError> {
 /// Binds a virtual interrupt to vCPU 0. Unmasked. `EEXIST` if it is bound already (after a warm restart: find the port with
 /// [`find_virq`]).
 pub fn bind_virq(virq: u32) -> Result<Port, XenError> {
-    let mut argument = EvtchnBindVirq {
-        virq,
-        vcpu: 0,
-        port: 0,
-    };
+    let mut argument = EvtchnBindVirq { virq, vcpu: 0, port: 0 };
     operate(EVTCHNOP_BIND_VIRQ, &mut argument)?;
     Ok(bound(argument.port))
 }
@@ -342,9 +337,7 @@ mod tests {
         /// What Xen does when an event comes.
         fn deliver(&self, port: u32) {
             let (word, bit) = ((port / 64) as usize, 1 << (port % 64));
-            if self.pending[word].fetch_or(bit, SeqCst) & bit == 0
-                && self.mask[word].load(SeqCst) & bit == 0
-            {
+            if self.pending[word].fetch_or(bit, SeqCst) & bit == 0 && self.mask[word].load(SeqCst) & bit == 0 {
                 self.selector.fetch_or(1 << word, SeqCst);
                 self.upcall_pending.store(1, SeqCst);
             }

@@ -8,9 +8,8 @@
 //! Knows nothing about what the pages contain.
 
 use crate::abi::grant::{
-    GNTMAP_HOST_MAP, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_EAGAIN, GNTST_GENERAL_ERROR,
-    GNTST_NO_SPACE, GNTST_OKAY, GNTST_PERMISSION_DENIED, GNTTABOP_MAP_GRANT_REF,
-    GNTTABOP_UNMAP_GRANT_REF, GnttabMapGrantRef, GnttabUnmapGrantRef,
+    GNTMAP_HOST_MAP, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_EAGAIN, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GNTST_OKAY,
+    GNTST_PERMISSION_DENIED, GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabMapGrantRef, GnttabUnmapGrantRef,
 };
 use crate::abi::numbers::hypercall as nr;
 use crate::error::XenError;
@@ -143,10 +142,7 @@ impl Record {
     };
 
     fn pack(self) -> u64 {
-        u64::from(self.handle)
-            | u64::from(self.domid) << 32
-            | (self.used as u64) << 48
-            | u64::from(self.gref) << 50
+        u64::from(self.handle) | u64::from(self.domid) << 32 | (self.used as u64) << 48 | u64::from(self.gref) << 50
     }
 
     fn unpack(word: u64) -> Self {
@@ -198,10 +194,7 @@ impl Windows {
     /// # Safety
     /// `kept` is in memory of this domain that keeps its content over a warm restart and was all zero at the cold start;
     /// `space` is the same in all of them; there is no other `Windows`.
-    pub unsafe fn from_boot(
-        space: &'static dyn WindowSpace,
-        kept: &'static mut WindowRecords,
-    ) -> Self {
+    pub unsafe fn from_boot(space: &'static dyn WindowSpace, kept: &'static mut WindowRecords) -> Self {
         let mut windows = Self {
             space,
             kept,
@@ -270,9 +263,7 @@ impl Windows {
 
     /// Takes over a grant that was mapped before a warm restart, without asking Xen. `None`: no such survivor.
     pub fn adopt(&mut self, survivor: Survivor) -> Option<Window> {
-        let (index, record) = self
-            .adoptable()
-            .find(|(_, record)| record.survivor() == survivor)?;
+        let (index, record) = self.adoptable().find(|(_, record)| record.survivor() == survivor)?;
         self.window(index, record.handle)
     }
 
@@ -404,9 +395,7 @@ unsafe fn operate<T>(command: u64, argument: &mut T) -> Result<(), GrantError> {
     let pointer = (&raw mut *argument).addr() as u64;
     // SAFETY: an array of one structure; the rest is the caller's promise.
     let value = unsafe { hypercall::raw(nr::GRANT_TABLE_OP, [command, pointer, 1, 0, 0]) };
-    hypercall::check(value)
-        .map(|_| ())
-        .map_err(GrantError::Hypercall)
+    hypercall::check(value).map(|_| ()).map_err(GrantError::Hypercall)
 }
 
 fn answer(status: i16) -> Result<(), GrantError> {
@@ -471,19 +460,13 @@ mod tests {
             handle: 0xdead_beef,
             ..Default::default()
         };
-        assert_eq!(
-            settle(mapping, &map, &GnttabUnmapGrantRef::default()),
-            MAPPED
-        );
+        assert_eq!(settle(mapping, &map, &GnttabUnmapGrantRef::default()), MAPPED);
         for status in [UNANSWERED, GNTST_BAD_GNTREF] {
             let map = GnttabMapGrantRef {
                 status,
                 ..Default::default()
             };
-            assert_eq!(
-                settle(mapping, &map, &GnttabUnmapGrantRef::default()),
-                Record::FREE
-            );
+            assert_eq!(settle(mapping, &map, &GnttabUnmapGrantRef::default()), Record::FREE);
         }
     }
 
@@ -493,19 +476,12 @@ mod tests {
             used: Use::Unmapping,
             ..MAPPED
         };
-        for (status, expected) in [
-            (GNTST_OKAY, Record::FREE),
-            (UNANSWERED, MAPPED),
-            (-1, MAPPED),
-        ] {
+        for (status, expected) in [(GNTST_OKAY, Record::FREE), (UNANSWERED, MAPPED), (-1, MAPPED)] {
             let unmap = GnttabUnmapGrantRef {
                 status,
                 ..Default::default()
             };
-            assert_eq!(
-                settle(unmapping, &GnttabMapGrantRef::default(), &unmap),
-                expected
-            );
+            assert_eq!(settle(unmapping, &GnttabMapGrantRef::default(), &unmap), expected);
         }
     }
 
@@ -513,10 +489,7 @@ mod tests {
     fn without_memory_or_with_a_large_reference_nothing_is_mapped() {
         let mut windows = windows();
         assert_eq!(windows.map(1, 1).err(), Some(GrantError::NoMemory));
-        assert_eq!(
-            windows.map(1, 1 << 14).err(),
-            Some(GrantError::ReferenceTooLarge)
-        );
+        assert_eq!(windows.map(1, 1 << 14).err(), Some(GrantError::ReferenceTooLarge));
         assert_eq!((windows.in_use(), windows.survivors().count()), (0, 0));
     }
 
@@ -534,9 +507,6 @@ mod tests {
     #[test]
     fn a_window_of_an_own_page_cannot_be_unmapped() {
         static PAGE: crate::window::OwnPage = crate::window::OwnPage::new();
-        assert_eq!(
-            windows().unmap(Window::over(&PAGE)),
-            Err(GrantError::NotMapped)
-        );
+        assert_eq!(windows().unmap(Window::over(&PAGE)), Err(GrantError::NotMapped));
     }
 }

@@ -85,29 +85,15 @@ pub(crate) fn check(value: i64) -> Result<u64, XenError> {
 ///
 /// # Safety
 /// `T` is the structure that operation `command` of hypercall `number` expects, and the effects keep what the compiler relies on.
-pub(crate) unsafe fn operate<T>(
-    number: u32,
-    command: u64,
-    argument: &mut T,
-) -> Result<u64, XenError> {
+pub(crate) unsafe fn operate<T>(number: u32, command: u64, argument: &mut T) -> Result<u64, XenError> {
     // SAFETY: the pointer comes from an exclusive reference to a structure of the promised type.
-    check(unsafe {
-        raw(
-            number,
-            [command, (&raw mut *argument).addr() as u64, 0, 0, 0],
-        )
-    })
+    check(unsafe { raw(number, [command, (&raw mut *argument).addr() as u64, 0, 0, 0]) })
 }
 
 /// Xen's version, (major, minor).
 pub fn xen_version() -> Result<(u16, u16), XenError> {
     // SAFETY: `XENVER_version` takes no pointer and changes nothing.
-    let value = check(unsafe {
-        raw(
-            nr::XEN_VERSION,
-            [crate::abi::numbers::XENVER_VERSION, 0, 0, 0, 0],
-        )
-    })?;
+    let value = check(unsafe { raw(nr::XEN_VERSION, [crate::abi::numbers::XENVER_VERSION, 0, 0, 0, 0]) })?;
     Ok(((value >> 16) as u16, value as u16))
 }
 

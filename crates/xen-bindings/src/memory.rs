@@ -1,8 +1,8 @@
 //! How much memory this domain has and may have, and getting more.
 
 use crate::abi::memory::{
-    E820Entry, XENMEM_CURRENT_RESERVATION, XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP,
-    XENMEM_POPULATE_PHYSMAP, XenMemoryMap, XenMemoryReservation,
+    E820Entry, XENMEM_CURRENT_RESERVATION, XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP,
+    XenMemoryMap, XenMemoryReservation,
 };
 use crate::abi::numbers::{DOMID_SELF, hypercall as nr};
 use crate::error::XenError;
@@ -85,11 +85,8 @@ pub unsafe fn populate(frames: &mut [u64]) -> usize {
         domid: DOMID_SELF,
     };
     // SAFETY: the array has as many elements as it says; new pages are nobody's, by this function's contract.
-    let populated =
-        unsafe { hypercall::operate(nr::MEMORY_OP, XENMEM_POPULATE_PHYSMAP, &mut argument) };
-    populated.map_or(0, |count| {
-        usize::try_from(count).unwrap_or(0).min(frames.len())
-    })
+    let populated = unsafe { hypercall::operate(nr::MEMORY_OP, XENMEM_POPULATE_PHYSMAP, &mut argument) };
+    populated.map_or(0, |count| usize::try_from(count).unwrap_or(0).min(frames.len()))
 }
 
 /// How boot makes the durable region longer.

@@ -2,21 +2,14 @@
 
 use crate::abi::numbers::hypercall as nr;
 use crate::abi::sched::{
-    SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT,
-    SchedShutdown,
+    SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SchedShutdown,
 };
 use crate::hypercall;
 
 fn shutdown(reason: u32) -> ! {
     loop {
         // SAFETY: `SCHEDOP_shutdown` reads the structure and does not return in a domain.
-        let _ = unsafe {
-            hypercall::operate(
-                nr::SCHED_OP,
-                SCHEDOP_SHUTDOWN,
-                &mut SchedShutdown { reason },
-            )
-        };
+        let _ = unsafe { hypercall::operate(nr::SCHED_OP, SCHEDOP_SHUTDOWN, &mut SchedShutdown { reason }) };
         core::hint::spin_loop();
     }
 }

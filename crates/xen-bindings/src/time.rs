@@ -75,8 +75,7 @@ pub fn wall_clock_ns() -> u64 {
         return 0;
     };
     // SAFETY: as in `now_ns`.
-    let (seconds, nanoseconds) =
-        unsafe { read_versioned(&raw const (*page).wc_version, || wall_clock_base(page)) };
+    let (seconds, nanoseconds) = unsafe { read_versioned(&raw const (*page).wc_version, || wall_clock_base(page)) };
     seconds
         .wrapping_mul(1_000_000_000)
         .wrapping_add(nanoseconds)
@@ -125,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_base_below_zero_is_a_base() {
-        let info = VcpuTimeInfo { tsc_timestamp: 1000_u64.wrapping_neg(), ..scale(0, 1 << 31) };
+        let info = VcpuTimeInfo {
+            tsc_timestamp: 1000_u64.wrapping_neg(),
+            ..scale(0, 1 << 31)
+        };
         assert_eq!(system_time(&info, 1000), 6_000);
     }
 

@@ -99,8 +99,7 @@ impl Window {
     /// Reads the word at byte `offset` (a multiple of 4), once; what the peer wrote before it is visible afterwards.
     #[must_use]
     pub fn load_u32(&self, offset: usize) -> u32 {
-        self.word(offset)
-            .map_or(0, |word| word.load(Ordering::Acquire))
+        self.word(offset).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Writes the word at byte `offset` (a multiple of 4); what was written to the page before is visible first.

@@ -9,7 +9,6 @@ use xenstore_wire::DomId;
 use crate::account::{Account, node_size};
 use crate::connection::{Cause, Connection, ConnectionId, QueuedMessage};
 use crate::domain::{Domain, Maxima};
-use crate::input::Time;
 use crate::record::{Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Roots, Transaction};
@@ -20,14 +19,14 @@ impl<M: Memory> Server<M> {
     /// Makes a record's changes and queues its outputs. The same call serves live and in recovery.
     pub fn apply(&mut self, record: &Record) {
         for change in &record.changes {
-            self.apply_change(change, record.time);
+            self.apply_change(change);
         }
         for output in &record.outputs {
             self.queue(output);
         }
     }
 
-    fn apply_change(&mut self, change: &Change, _time: Time) {
+    fn apply_change(&mut self, change: &Change) {
         match change {
             Change::Consumed { connection, bytes } => {
                 self.requests = self.requests.saturating_add(1);
@@ -52,6 +51,7 @@ impl<M: Memory> Server<M> {
                 if let Some(message) = removed {
                     self.events.expired = self.events.expired.saturating_add(1);
                     self.uncharge_queue(*connection, message.bytes.len());
+                    self.refresh_deadline(*connection);
                     if let Some(cause) = message.cause {
                         self.consumed(cause);
                     }
@@ -303,6 +303,10 @@ impl<M: Memory> Server<M> {
         let size = i64::try_from(bytes.len()).unwrap_or(0);
         let domid = state.domid;
         state.queue.push(message.clone());
+        if let (None, Some(deadline)) = (state.deadline, message.deadline) {
+            state.deadline = Some(deadline);
+            self.deadlines.insert((deadline, *connection));
+        }
         if *event {
             self.events.queued = self.events.queued.saturating_add(1);
         }
@@ -331,8 +335,23 @@ impl<M: Memory> Server<M> {
             });
         let freed = before.saturating_sub(state.queue.bytes());
         self.uncharge_queue(connection, freed);
+        self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
+        }
+    }
+
+    /// Something left the queue: its first event may be another now.
+    fn refresh_deadline(&mut self, connection: ConnectionId) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let Some(known) = state.deadline else { return };
+        let deadline = state.queue.next_deadline();
+        if deadline != Some(known) {
+            state.deadline = deadline;
+            self.deadlines.remove(&(known, connection));
+            self.deadlines.extend(deadline.map(|deadline| (deadline, connection)));
         }
     }
 
@@ -362,6 +381,7 @@ impl<M: Memory> Server<M> {
         state.partial.clear();
         state.waiting = None;
         self.uncharge_queue(connection, freed);
+        self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
         }

@@ -124,14 +124,13 @@ impl OutQueue {
             .map(|(number, _)| *number)
     }
 
-    /// The earliest time at which an event is dropped.
-    pub fn next_deadline(&self) -> Option<Time> {
+    /// The earliest time at which an event is dropped. Time only grows, so it is the first event that has one.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
         let started = usize::from(self.head_sent > 0);
         self.messages
             .iter()
             .skip(started)
-            .filter_map(|(_, message)| message.deadline)
-            .min()
+            .find_map(|(_, message)| message.deadline)
     }
 
     pub(crate) fn push(&mut self, message: QueuedMessage) {
@@ -199,6 +198,8 @@ pub struct Connection {
     pub ignored: Option<Fault>,
     /// The request that waits for an action.
     pub waiting: Option<Waiting>,
+    /// When the first of its events is dropped.
+    pub(crate) deadline: Option<Time>,
     /// Requests received since the connection began.
     pub requests: u64,
     pub(crate) transactions: BTreeMap<u32, Transaction>,
@@ -220,6 +221,7 @@ impl Connection {
             queue: OutQueue::default(),
             ignored: None,
             waiting: None,
+            deadline: None,
             requests: 0,
             transactions: BTreeMap::new(),
             last_transaction: 0,

@@ -139,8 +139,11 @@ pub(crate) fn decide<'s, M: Memory>(
             decision.finish()
         }
         Input::Timeout => {
-            let expired = server.connections.iter().flat_map(|(id, connection)| {
-                connection.queue.expired(now).map(|number| Change::EventExpired {
+            let due = server.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+            let expired = due.flat_map(|(_, id)| {
+                let queue = server.connections.get(id).map(|connection| &connection.queue);
+                let numbers = queue.into_iter().flat_map(|queue| queue.expired(now));
+                numbers.map(|number| Change::EventExpired {
                     connection: *id,
                     number,
                 })

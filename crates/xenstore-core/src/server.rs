@@ -1,6 +1,6 @@
 //! The server's whole state, and the ways in.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use xenstore_wire::{Access, DomId, Path, PathBuf, Permissions};
@@ -69,6 +69,8 @@ pub struct Server<M: Memory> {
     pub(crate) next_connection: u32,
     pub(crate) domains: BTreeMap<DomId, Domain>,
     pub(crate) watches: WatchIndex,
+    /// When the first event of each connection is dropped.
+    pub(crate) deadlines: BTreeSet<(Time, ConnectionId)>,
     pub(crate) settings: Settings,
     pub(crate) maxima: Maxima,
     pub(crate) events: EventFigures,
@@ -105,6 +107,7 @@ impl<M: Memory> Server<M> {
             next_connection: 1,
             domains: BTreeMap::new(),
             watches: WatchIndex::default(),
+            deadlines: BTreeSet::new(),
             settings,
             maxima: Maxima::default(),
             events: EventFigures::default(),
@@ -142,10 +145,7 @@ impl<M: Memory> Server<M> {
 
     /// The time by which [`Input::Timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.connections
-            .values()
-            .filter_map(|connection| connection.queue.next_deadline())
-            .min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// The connection, unless it is gone.

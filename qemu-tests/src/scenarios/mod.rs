@@ -17,9 +17,6 @@ use crate::store::Store;
 
 pub use numbers::print as print_numbers;
 
-/// MiB that the store domain gets, the default of Xen's own scripts.
-pub const STORE_MEMORY: u32 = 8;
-
 /// Something that is tried on a bed.
 pub struct Scenario {
     pub name: &'static str,
@@ -57,7 +54,7 @@ impl Scenario {
     pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
-        let overlay = |script, serving| Overlay { script, store: serving, image: image.as_deref(), form: store, store_memory: STORE_MEMORY, measure: self.measure };
+        let overlay = |script, serving| Overlay { form: store, measure: self.measure, ..Overlay::new(script, serving, image.as_deref()) };
         let mut ended = match &self.kind {
             Kind::Served(script) => ready.run(&name, &overlay(script, store), progress)?,
             Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), progress)?,

@@ -35,14 +35,7 @@ pub struct GetDomainState {
     /// Differs between any two domains that ever had the same domid.
     pub unique_id: u64,
 }
-layout!(
-    GetDomainState,
-    16,
-    state = 0,
-    caps = 2,
-    pad0 = 4,
-    unique_id = 8
-);
+layout!(GetDomainState, 16, state = 0, caps = 2, pad0 = 4, unique_id = 8);
 
 /// The beginning of `getdomaininfo`'s answer; the rest is not read, and differs between builds of Xen.
 #[repr(C)]
@@ -64,14 +57,7 @@ pub struct Domctl {
     pub pad: [u16; 3],
     pub u: [u64; 16],
 }
-layout!(
-    Domctl,
-    144,
-    cmd = 0,
-    interface_version = 4,
-    domain = 8,
-    u = 16
-);
+layout!(Domctl, 144, cmd = 0, interface_version = 4, domain = 8, u = 16);
 
 impl Domctl {
     /// An operation without input on `domain`.

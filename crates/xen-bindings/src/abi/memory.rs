@@ -62,12 +62,4 @@ pub struct XenAddToPhysmap {
     pub idx: u64,
     pub gpfn: u64,
 }
-layout!(
-    XenAddToPhysmap,
-    24,
-    domid = 0,
-    size = 2,
-    space = 4,
-    idx = 8,
-    gpfn = 16
-);
+layout!(XenAddToPhysmap, 24, domid = 0, size = 2, space = 4, idx = 8, gpfn = 16);

@@ -46,11 +46,16 @@ fn costs(children: u64) -> [usize; 4] {
         }));
     }
     let name = format!("/d/c{}", children / 2);
+    let said = ["/d/new", &name].map(|at| tree.cost_of(tree.current(), path(at), 5));
     let changed = bytes_written(&mut tree, |tree| tree.set_value(tree.current(), path(&name), b"x", 9));
     let added = bytes_written(&mut tree, |tree| {
         tree.create(tree.current(), path("/d/new"), b"", &owned_by(0), 9, children + 9)
     });
     let removed = bytes_written(&mut tree, |tree| tree.remove(tree.current(), path(&name), 9));
+    assert!(
+        added <= said[0] && removed <= said[1] && changed <= said[1],
+        "{added} {removed} {changed} of {said:?}"
+    );
     audit(&mut tree, &[]);
     assert_eq!(
         tree.find(tree.current(), path("/d")).unwrap().child_count() as u64,

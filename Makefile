@@ -1,0 +1,75 @@
+# What this project does from the command line. `make` or `make help` lists the targets.
+
+CARGO ?= cargo
+XEN ?= 4.20
+STORE ?= pvh
+BED = target/release/qemu-tests
+IMAGE = target/xenstore-stubdom
+
+.DEFAULT_GOAL := help
+.PHONY: help setup image run test test-long check unit bed numbers fetch clean
+
+help:
+	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
+	@echo "make run DEMO=1     the same as a fixed tour without a terminal; exit 0 only if each step worked"
+	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
+	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
+	@echo "make test-long      what takes longer than a CI run should"
+	@echo "make image          target/xenstore-stubdom, .gz, and target/xenstore-stubdom-pv"
+	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
+	@echo "make check          formatting and lints only"
+	@echo "make clean          removes target/ (the cache of downloads stays)"
+
+# What building and testing need that Rust does not bring: a linker, QEMU, Xen's headers.
+setup:
+	@sh qemu-tests/setup.sh
+
+image: setup
+	@echo "== building the image"
+	$(CARGO) build --locked --release -p boot --features image
+	@mkdir -p target
+	cp target/release/xenstore-stubdom $(IMAGE).unchecked
+	$(CARGO) run --locked --release -q -p image-check -- $(IMAGE).unchecked --write-pv $(IMAGE)-pv
+	mv $(IMAGE).unchecked $(IMAGE)
+	gzip -9 -n -c $(IMAGE) > $(IMAGE).gz
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv
+
+$(BED): FORCE
+	@$(CARGO) build --locked --release -p qemu-tests
+FORCE:
+
+run: image $(BED)
+ifeq ($(DEMO),)
+	@$(BED) shell --xen $(XEN) --store $(STORE)
+else
+	@$(BED) demo --xen $(XEN) --store $(STORE)
+endif
+
+check: setup
+	@echo "== formatting and lints"
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --release -p boot --features image -- -D warnings
+
+unit: setup
+	@echo "== unit and property tests"
+	$(CARGO) test --locked --workspace
+
+bed: image $(BED)
+	@echo "== real Xen"
+	@$(BED) run
+
+test: check unit bed
+	@echo "== all tests passed"
+
+test-long: test
+	@$(BED) run --store all
+
+numbers: image $(BED)
+	@$(BED) numbers --xen $(XEN) --store $(STORE)
+
+fetch: $(BED)
+	@$(BED) fetch
+
+clean:
+	$(CARGO) clean
