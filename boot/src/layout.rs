@@ -121,6 +121,6 @@ mod tests {
     fn the_recursive_slot_shows_the_tables() {
         assert_eq!(recursive_l1_entry(0), 0xffff_ff00_0000_0000);
         assert_eq!(recursive_l1_entry(0x3000), 0xffff_ff00_0000_0018);
-        assert_eq!(recursive_l1_entry(AREAS), 0xffff_ff40_0000_0000);
+        assert_eq!(recursive_l1_entry(AREAS), 0xffff_ff00_4000_0000);
     }
 }

@@ -46,7 +46,7 @@ pub enum Problem {
     /// Needs a dynamic linker: has this segment.
     Dynamic(&'static str),
     /// Section with relocations that nobody will apply.
-    Relocations { section: String, count: u64 },
+    Relocations { section: usize, count: u64 },
     /// No loadable segment.
     NothingToLoad,
     /// Can be written and executed.
@@ -240,12 +240,15 @@ fn segment_problems(segments: &[&Segment]) -> Vec<Problem> {
 }
 
 fn relocation_problems(header: &Header, file: &[u8]) -> Result<Vec<Problem>, Problem> {
-    let sections = header.sections(LE, file).map_err(|_| Problem::NotElf)?;
-    Ok(sections
+    let sections = header.section_headers(LE, file).map_err(|_| Problem::NotElf)?;
+    let tables = sections
         .iter()
-        .filter(|section| matches!(section.sh_type(LE), SHT_REL | SHT_RELA) && section.sh_size(LE) != 0)
-        .map(|section| Problem::Relocations {
-            section: String::from_utf8_lossy(sections.section_name(LE, section).unwrap_or_default()).into_owned(),
+        .enumerate()
+        .filter(|(_, section)| matches!(section.sh_type(LE), SHT_REL | SHT_RELA));
+    Ok(tables
+        .filter(|(_, section)| section.sh_size(LE) != 0)
+        .map(|(index, section)| Problem::Relocations {
+            section: index,
             count: section
                 .sh_size(LE)
                 .checked_div(section.sh_entsize(LE))

@@ -100,18 +100,18 @@ impl<M: Memory> Server<M> {
                 (SpecialName::IntroduceDomain, closed.clone()),
                 (SpecialName::ReleaseDomain, release),
             ]),
-            configuration,
             tree,
             generation: 1,
             connections: BTreeMap::new(),
             next_connection: 1,
             domains: BTreeMap::new(),
-            watches: WatchIndex::default(),
+            watches: WatchIndex::new(configuration.hash_seed),
             deadlines: BTreeSet::new(),
             settings,
             maxima: Maxima::default(),
             events: EventFigures::default(),
             requests: 0,
+            configuration,
         };
         server
             .domains

@@ -4,10 +4,12 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Path, PathBuf, SpecialPath};
 
 use crate::connection::ConnectionId;
+use crate::tree::NameHash;
 
 /// What is watched, in the client's words and in full.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -55,26 +57,49 @@ pub struct Watch {
 /// Orders the watches that match an event: connections as they were created, each one's watches as they were registered.
 pub(crate) type WatchKey = (ConnectionId, u64);
 
+/// The watches on one path.
+#[derive(Debug)]
+struct At {
+    key: Box<str>,
+    watches: BTreeMap<WatchKey, Watch>,
+}
+
 /// All watches of all connections.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WatchIndex {
-    by_path: BTreeMap<Box<str>, BTreeMap<WatchKey, Watch>>,
+    by_path: HashTable<At>,
+    hash: NameHash,
     /// Number of the next watch.
     next: u64,
     count: usize,
 }
 
 impl WatchIndex {
+    /// Guests choose what they watch: the seed keeps them from choosing paths that collide.
+    pub fn new(seed: u64) -> Self {
+        WatchIndex {
+            by_path: HashTable::new(),
+            hash: NameHash::new(seed),
+            next: 0,
+            count: 0,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
     }
 
+    fn at(&self, key: &str) -> Option<&At> {
+        self.by_path.find(u64::from(self.hash.of(key)), |at| *at.key == *key)
+    }
+
     /// The watch of this connection with this path and token. A relative and an absolute spelling of one path are the
     /// same watch, as in C.
     pub fn find(&self, connection: ConnectionId, path: &WatchPath, token: &[u8]) -> Option<u64> {
-        let at = self.by_path.get(path.key())?;
-        at.range((connection, 0)..=(connection, u64::MAX))
+        let at = self.at(path.key())?;
+        at.watches
+            .range((connection, 0)..=(connection, u64::MAX))
             .find(|(_, watch)| watch.token.as_ref() == token)
             .map(|((_, number), _)| *number)
     }
@@ -83,16 +108,24 @@ impl WatchIndex {
         let number = self.next;
         self.next = self.next.saturating_add(1);
         self.count = self.count.saturating_add(1);
-        let key = Box::from(watch.path.key());
-        self.by_path.entry(key).or_default().insert((connection, number), watch);
+        let (key, hash) = (Box::<str>::from(watch.path.key()), self.hash);
+        let of = |key: &str| u64::from(hash.of(key));
+        let entry = self.by_path.entry(of(&key), |at| at.key == key, |at| of(&at.key));
+        let mut entry = entry.or_insert_with(|| At {
+            key: Box::from(watch.path.key()),
+            watches: BTreeMap::new(),
+        });
+        entry.get_mut().watches.insert((connection, number), watch);
         number
     }
 
     pub fn remove(&mut self, connection: ConnectionId, path: &WatchPath, number: u64) -> Option<Watch> {
-        let at = self.by_path.get_mut(path.key())?;
-        let watch = at.remove(&(connection, number))?;
-        if at.is_empty() {
-            self.by_path.remove(path.key());
+        let hash = u64::from(self.hash.of(path.key()));
+        let mut entry = self.by_path.find_entry(hash, |at| *at.key == *path.key()).ok()?;
+        let watches = &mut entry.get_mut().watches;
+        let watch = watches.remove(&(connection, number))?;
+        if watches.is_empty() {
+            entry.remove();
         }
         self.count = self.count.saturating_sub(1);
         Some(watch)
@@ -100,10 +133,9 @@ impl WatchIndex {
 
     /// The watches exactly on `key`, in order.
     pub fn exactly(&self, key: &str) -> impl Iterator<Item = (WatchKey, &Watch)> {
-        self.by_path
-            .get(key)
+        self.at(key)
             .into_iter()
-            .flat_map(|at| at.iter().map(|(key, watch)| (*key, watch)))
+            .flat_map(|at| at.watches.iter().map(|(key, watch)| (*key, watch)))
     }
 
     /// The watches on `path` or on a node above it whose depth reaches down to it, in order.
@@ -142,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_event_reaches_watches_above_it_within_their_depth_in_order_of_connections() {
-        let mut index = WatchIndex::default();
+        let mut index = WatchIndex::new(7);
         let far = index.add(ConnectionId(2), watch("/", None));
         let near = index.add(ConnectionId(1), watch("/a", Some(1)));
         let exact = index.add(ConnectionId(1), watch("/a/b", Some(0)));
@@ -160,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_removed_watch_is_gone_from_index_and_count() {
-        let mut index = WatchIndex::default();
+        let mut index = WatchIndex::new(7);
         let number = index.add(ConnectionId(1), watch("/a", None));
         assert_eq!(index.find(ConnectionId(1), &on("/a"), b"t"), Some(number));
         assert_eq!(index.find(ConnectionId(2), &on("/a"), b"t"), None);

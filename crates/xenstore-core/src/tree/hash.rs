@@ -5,7 +5,7 @@
 
 /// The function from names to hashes, for one seed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NameHash {
+pub(crate) struct NameHash {
     seed: u64,
     /// All ones. Tests clear bits to force collisions.
     mask: u32,
@@ -38,7 +38,7 @@ impl State {
 }
 
 impl NameHash {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self { seed, mask: u32::MAX }
     }
 
@@ -48,7 +48,7 @@ impl NameHash {
     }
 
     /// The hash of one name.
-    pub(super) fn of(self, name: &str) -> u32 {
+    pub(crate) fn of(self, name: &str) -> u32 {
         let second_key = self.seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15;
         let [a, b, c, d, e, f, g, h] = sip(name.as_bytes(), self.seed, second_key).to_le_bytes();
         (u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])) & self.mask

@@ -1,7 +1,6 @@
 //! Little memory: it does not run out while there is room, and nothing is lost when it does.
 
 use super::*;
-extern crate std;
 
 const SMALL: usize = 2 << 20;
 
@@ -116,6 +115,7 @@ fn what_there_is_room_for_always_fits_even_when_full() {
         let nodes = fill(&mut tree, &mut dice, value_max);
         let share = tree.figures().live_bytes * 100 / SMALL;
         assert!(share > 50, "full at {share} per cent with values of up to {value_max}");
+        let (mut moved, mut most_moved) = (tree.arena.moved_bytes, 0);
         // Full memory still takes any number of changes that do not make it fuller, and removals.
         for number in 0..20_000u64 {
             let at = format!("/f{}", dice.below(nodes));
@@ -129,7 +129,14 @@ fn what_there_is_room_for_always_fits_even_when_full() {
                 tree.set_value(tree.current(), path(&at), &value, number)
             };
             tree.set_current(root);
+            let moved_before = core::mem::replace(&mut moved, tree.arena.moved_bytes);
+            most_moved = most_moved.max(moved - moved_before);
         }
+        // Without keeping pace, an update now and then has to wait for two chunks.
+        assert!(
+            most_moved > 0 && most_moved < CHUNK as u64,
+            "{most_moved} with values of up to {value_max}"
+        );
         assert_eq!(
             (tree.figures().exhausted, tree.figures().impossible),
             (0, 0),
