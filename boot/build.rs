@@ -2,9 +2,23 @@
 //! Only for the image's binary, so that tests and plain builds of this package stay ordinary programs.
 
 use std::env;
+use std::fs;
+use std::path::Path;
+
+/// The image's memory functions under other names, for `tests/intrinsics.rs`.
+fn write_intrinsics_for_tests() {
+    println!("cargo::rerun-if-changed=src/intrinsics.s");
+    let mut text = fs::read_to_string("src/intrinsics.s").expect("boot/src/intrinsics.s can be read");
+    for name in ["memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen"] {
+        text = text.replace(name, &format!("ours_{name}"));
+    }
+    let folder = env::var("OUT_DIR").expect("set by cargo");
+    fs::write(Path::new(&folder).join("intrinsics_for_tests.s"), text).expect("cargo's own folder can be written to");
+}
 
 fn main() {
     println!("cargo::rerun-if-changed=../linker.ld");
+    write_intrinsics_for_tests();
     if env::var_os("CARGO_FEATURE_ENTRY").is_none() {
         return;
     }

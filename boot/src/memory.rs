@@ -269,16 +269,18 @@ fn with<R>(work: impl FnOnce(&mut Memory) -> R) -> R {
     work(unsafe { &mut kept::get().memory })
 }
 
-/// Adds at least `bytes` to the heap's end, in steps that make growing rare; how many bytes were added, 0 if there are no more.
+/// Adds at least `bytes` to the heap's end, if the heap may become so large; in steps that make growing rare. How many bytes were added:
+/// fewer if memory is used up, 0 if growing would not help.
 pub fn grow_heap(bytes: usize) -> usize {
     const STEP_PAGES: usize = 64;
     with(|memory| {
-        let wanted = (bytes / PAGE_SIZE + 1).next_multiple_of(STEP_PAGES);
         let before = memory.heap_pages;
-        while memory.heap_pages < before + wanted
-            && memory.heap_pages < memory.heap_limit
-            && memory.extend_heap().is_ok()
-        {}
+        let needed = bytes.div_ceil(PAGE_SIZE);
+        if needed > memory.heap_limit.saturating_sub(before) {
+            return 0;
+        }
+        let end = (before + needed.next_multiple_of(STEP_PAGES)).min(memory.heap_limit);
+        while memory.heap_pages < end && memory.extend_heap().is_ok() {}
         (memory.heap_pages - before) * PAGE_SIZE
     })
 }

@@ -23,12 +23,15 @@ use xen_bindings::abi::numbers::{DOMID_SELF, XEN_CPUID_FIRST_LEAF, XEN_HVM_START
 use xen_bindings::evtchn::Port;
 use xen_bindings::grant::MAX_WINDOWS;
 use xen_bindings::hypercall::{self, Instruction};
-use xen_bindings::memory::{MEMORY_MAP_ENTRIES, current_reservation, memory_map};
+use xen_bindings::memory::{MEMORY_MAP_ENTRIES, current_reservation, maximum_reservation, memory_map};
 use xen_bindings::{Mode, XenError, console};
 
 /// Pages that the toolstack puts outside the memory map (console, store, identity page table …) and that the reservation
 /// counts (`tools/libs/guest`, special pages).
 const SPECIAL_PAGES: u64 = 8;
+
+/// Where memory below 4 GiB ends at the latest; behind it are the special pages and the processor's devices.
+const LOW_MEMORY_END: u64 = 0xfee0_0000;
 
 /// First leaf of Xen's CPUID information, if this is Xen.
 fn xen_leaf() -> Option<u32> {
@@ -156,7 +159,15 @@ pub unsafe fn cold_start(start_info: u64) -> (Facts, Found) {
     let reservation = current_reservation().unwrap_or_else(|error| fail(format_args!("no reservation: {error}")));
     let special = if facts.initial_domain { 0 } else { SPECIAL_PAGES };
     facts.reservation_pages = reservation.saturating_sub(special);
-    let (ram, windows_frame) = memory_ranges();
+    let (mut ram, windows_frame) = memory_ranges();
+    if !facts.initial_domain && ram.len() < facts.reservation_pages / 2 {
+        // The map says far less than there is (init-xenstore-domain of Xen 4.17 with --maxmem writes MiB where bytes belong).
+        // Memory of a toolstack's domain begins at 0 in one piece. A map that says a little less is right: `xl` puts more pages outside
+        // of it than init-xenstore-domain does.
+        let maximum = maximum_reservation().unwrap_or(reservation).saturating_sub(special);
+        ram = Frames::new();
+        ram.add(0, maximum.max(facts.reservation_pages).min(LOW_MEMORY_END >> 12));
+    }
     // The map covers what the domain may grow to; only the first part is there.
     let (populated, growable) = ram.split(facts.reservation_pages);
     facts.growable_pages = if facts.initial_domain { 0 } else { growable.len() };

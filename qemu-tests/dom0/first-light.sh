@@ -1,17 +1,17 @@
 # Every ordinary client works, upstream's own test passes, and a Linux guest lives and dies.
 
 store_lists_itself() {
-    expect '/local/domain/0/name = "Domain-0"' timeout 120 xenstore-ls -f
+    expect '/local/domain/0/name = "Domain-0"' xenstore-ls -f
 }
 
 xl_lists_domains() {
-    expect Domain-0 timeout 60 xl list || return
+    expect Domain-0 xl list || return
     store_is_a_domain || return 0
     grep -q Xenstore /tmp/expect || because "xl list has no Xenstore domain"
 }
 
 upstreams_test() {
-    XENSTORED_PATH=/dev/xen/xenbus timeout 600 test-xenstore -i 50
+    XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 50
 }
 
 write_and_read() {
@@ -48,7 +48,7 @@ lines_in() {
 
 watch_sees_an_event() {
     # Two events: the one that every new watch gets, and the one of the write.
-    timeout 60 xenstore-watch -n 2 /tool/bed/watched >/tmp/watch 2>&1 &
+    xenstore-watch -n 2 /tool/bed/watched >/tmp/watch 2>&1 &
     WATCHER=$!
     await 30 lines_in /tmp/watch 1 || return
     xenstore-write /tool/bed/watched/child x || return
@@ -58,30 +58,36 @@ watch_sees_an_event() {
 }
 
 control_help() {
-    expect print timeout 30 xenstore-control help || return
+    expect print xenstore-control help || return
     for command in check log quota; do
         grep -q "^$command" /tmp/expect || because "help does not name $command" || return
     done
 }
 
 control_print() {
-    timeout 30 xenstore-control print hello-from-dom0 || return
+    xenstore-control print hello-from-dom0 || return
     store_is_a_domain || return 0
     await 30 says Xenstore hello-from-dom0
 }
 
 control_log() {
     # 4.17's own C daemon answers the plain form with an error.
-    timeout 30 xenstore-control log on && timeout 30 xenstore-control log off
+    xenstore-control log on && xenstore-control log off
 }
 
 control_quota() {
-    expect nodes timeout 30 xenstore-control quota || return
-    expect nodes timeout 30 xenstore-control quota 0
+    expect nodes xenstore-control quota || return
+    expect nodes xenstore-control quota 0
 }
 
 control_check() {
-    expect OK timeout 120 xenstore-control check
+    expect OK xenstore-control check
+}
+
+# `check` answers OK also when it has repaired something, as C does; what it found stands on the console.
+console_is_clean() {
+    store_is_a_domain || return 0
+    ! grep -iE 'wrong|panic|corrupt|restart' "$(console_log Xenstore)" || because "the store's console tells of trouble"
 }
 
 # Names of a fixed length, five hundred for each call: each call is one transaction.
@@ -89,21 +95,21 @@ make_many_children() {
     i=0
     while [ "$i" -lt 5000 ]; do
         # Unquoted on purpose: the words are the arguments, name and value in turn.
-        timeout 120 xenstore-write $(awk -v "i=$i" 'BEGIN { for (n = i; n < i + 500; n++) printf "/tool/many/child-%04d %d ", n, n }') ||
+        xenstore-write $(awk -v "i=$i" 'BEGIN { for (n = i; n < i + 500; n++) printf "/tool/many/child-%04d %d ", n, n }') ||
             because "writing children from $i on ended with $?" || return
         i=$((i + 500))
     done
 }
 
 many_children_are_listed() {
-    count=$(timeout 120 xenstore-list /tool/many | sort -u | wc -l)
+    count=$(xenstore-list /tool/many | sort -u | wc -l)
     [ "$count" = 5000 ] || because "xenstore-list shows $count of 5000" || return
-    count=$(timeout 300 xenstore-ls /tool/many | grep -c '^child-')
+    count=$(xenstore-ls /tool/many | grep -c '^child-')
     [ "$count" = 5000 ] || because "xenstore-ls shows $count of 5000"
 }
 
 many_children_are_removed() {
-    timeout 120 xenstore-rm /tool/many && fails xenstore-exists /tool/many
+    xenstore-rm /tool/many && fails xenstore-exists /tool/many
 }
 
 guest_starts() {
@@ -119,15 +125,15 @@ guest_reads_its_name() {
 }
 
 guest_is_destroyed() {
-    timeout 60 xl destroy guest || return
+    xl destroy guest || return
     await 60 guest_is_gone guest || return
     fails xenstore-exists "/local/domain/$DOMID" || return
-    timeout 60 xl list
+    xl list
 }
 
 step store-lists-itself store_lists_itself
 step xl-lists-domains xl_lists_domains
-step xl-info timeout 60 xl info
+step xl-info xl info
 step test-xenstore upstreams_test
 step write-and-read write_and_read
 step exists exists
@@ -148,3 +154,4 @@ step guest-starts guest_starts &&
     step guest-reads-its-name guest_reads_its_name
 step guest-is-destroyed guest_is_destroyed
 step store-is-still-sound control_check
+step store-console-is-clean console_is_clean

@@ -89,7 +89,7 @@ store_is_a_domain() {
 }
 
 launch_store_domain() {
-    timeout 60 init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" "$@"
+    init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" "$@"
 }
 
 launch_store() {
@@ -103,9 +103,7 @@ launch_store() {
         ;;
     *)
         launch_store_domain || because "init-xenstore-domain ended with $? (143: it was given up after a minute)" || {
-            # What little can be asked without a store.
-            lsevtchn 0
-            lsevtchn 1
+            show_event_channels
             return 1
         }
         ;;
@@ -118,7 +116,7 @@ start_store() {
     else
         launch_store || return
     fi
-    timeout 60 xenstore-exists / || because "the store does not answer"
+    xenstore-exists / || because "the store does not answer"
 }
 
 microseconds() {
@@ -142,10 +140,16 @@ launch_and_measure() {
     else
         launch_store || return
     fi
-    timeout 60 xenstore-exists / || because "the store does not answer" || return
+    xenstore-exists / || because "the store does not answer" || return
     mark value first-answer "$((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
     [ -z "$LAUNCH" ] || wait "$LAUNCH" || because "init-xenstore-domain ended with $?" || return
     mark value launch-complete "$((($(microseconds) - BEGAN) / 1000)) ms after the launch" >/dev/console
+}
+
+# What little can be asked without a store: who waits for whom.
+show_event_channels() {
+    lsevtchn 0
+    lsevtchn 1
 }
 
 show_store_console() {

@@ -35,7 +35,7 @@ refusal() {
 }
 
 removed() {
-    timeout 60 xl destroy "$1" && await 60 guest_is_gone "$1"
+    xl destroy "$1" && await 60 guest_is_gone "$1"
 }
 
 refuses_without_event() {

@@ -16,10 +16,16 @@ use crate::parts::Parts;
 use crate::qemu::{Limits, Machine, Next};
 
 /// Xen's options: its console on the serial line, and what QEMU needs. With QEMU 7.2's SMAP a PV dom0 dies at once.
-const XEN_OPTIONS: &str = "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=all smap=off smep=off";
+const XEN_OPTIONS: &str = "console=com1 com1=115200,8n1 smap=off smep=off";
 
-/// Software emulation on a busy machine is slow: a guest may need a minute from one line to the next.
-const LIMITS: Limits = Limits { silence: Duration::from_secs(240), whole: Duration::from_secs(1500) };
+/// For a log: everything that guests make Xen say, which is also how a store without a console can be heard.
+const TALKATIVE: &str = "loglvl=warning guest_loglvl=all";
+
+/// For a person.
+const QUIET: &str = "loglvl=error guest_loglvl=error";
+
+/// Steps have limits of their own, the longest of four minutes; one that is silent for longer than that hangs altogether.
+const LIMITS: Limits = Limits { silence: Duration::from_secs(300), whole: Duration::from_secs(1800) };
 
 /// A kernel that runs alone as dom0 says something within seconds.
 const LIMITS_ALONE: Limits = Limits { silence: Duration::from_secs(60), whole: Duration::from_secs(180) };
@@ -33,6 +39,8 @@ pub struct Ready {
     folder: PathBuf,
     xen: PathBuf,
     kernel: PathBuf,
+    /// More words for Xen's command line.
+    xen_options: String,
     /// dom0's initramfs without what differs from run to run.
     base: Vec<u8>,
 }
@@ -48,7 +56,7 @@ pub struct Ended {
 
 impl Ready {
     /// Fetches what is missing and puts dom0 together.
-    pub fn prepare(bed: Bed) -> Result<Ready> {
+    pub fn prepare(bed: Bed, xen_options: &str) -> Result<Ready> {
         let parts = Parts::obtain(bed)?;
         println!("Xen {bed}: putting dom0 together");
         let folder = run_folder()?;
@@ -58,7 +66,7 @@ impl Ready {
         fs::write(&xen, plain)?;
         let (kernel, _) = parts.kernel()?;
         let base = dom0::base(&parts)?.finish()?;
-        Ok(Ready { parts, folder, xen, kernel, base })
+        Ok(Ready { parts, folder, xen, kernel, xen_options: xen_options.to_owned(), base })
     }
 
     /// Boots Linux as dom0 and lets it run its scenario; `see` gets every line and the mark that it is, if it is one.
@@ -94,7 +102,7 @@ impl Ready {
         fs::write(&file, image)?;
         let machine = Machine {
             xen: self.xen.clone(),
-            xen_options: format!("{XEN_OPTIONS} dom0_mem=64M"),
+            xen_options: format!("{XEN_OPTIONS} {TALKATIVE} dom0_mem=64M {}", self.xen_options),
             modules: vec![(file.clone(), options.to_owned())],
             memory: 512,
         };
@@ -117,12 +125,13 @@ impl Ready {
 
     fn machine(&self, name: &str, overlay: &Overlay) -> Result<Machine> {
         let initrd = self.initrd(name);
+        let level = if overlay.terminal.is_some() { QUIET } else { TALKATIVE };
         let mut content = self.base.clone();
         content.extend(dom0::overlay(&self.parts, overlay).finish()?);
         fs::write(&initrd, content).with_context(|| format!("writing {}", initrd.display()))?;
         Ok(Machine {
             xen: self.xen.clone(),
-            xen_options: format!("{XEN_OPTIONS} dom0_mem=768M"),
+            xen_options: format!("{XEN_OPTIONS} {level} dom0_mem=768M {}", self.xen_options),
             modules: vec![(self.kernel.clone(), "console=hvc0 quiet panic=1".to_owned()), (initrd, String::new())],
             memory: 2048,
         })

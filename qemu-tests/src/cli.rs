@@ -43,6 +43,9 @@ enum What {
         /// The image under test [default: target/xenstore-stubdom, for pv target/xenstore-stubdom-pv]
         #[arg(long)]
         image: Option<PathBuf>,
+        /// More words for Xen's command line
+        #[arg(long, default_value = "", hide_default_value = true)]
+        xen_options: String,
     },
     /// A shell in dom0 on this terminal, with the store serving
     Shell(One),
@@ -71,6 +74,9 @@ struct One {
     /// The image under test [default: target/xenstore-stubdom, for pv target/xenstore-stubdom-pv]
     #[arg(long)]
     image: Option<PathBuf>,
+    /// More words for Xen's command line
+    #[arg(long, default_value = "", hide_default_value = true)]
+    xen_options: String,
 }
 
 #[derive(Clone)]
@@ -108,12 +114,12 @@ fn dispatch(what: What) -> Result<bool> {
             }
             Ok(true)
         }
-        What::Run { scenarios, xen, store, image } => {
+        What::Run { scenarios, xen, store, image, xen_options } => {
             let stores = store.map_or_else(|| Store::OURS.to_vec(), |stores| stores.0);
-            run(&chosen(&scenarios)?, &xen.0, &stores, image.as_deref())
+            run(&chosen(&scenarios)?, &xen.0, &stores, image.as_deref(), &xen_options)
         }
-        What::Shell(one) => shell::run(one.xen, one.store, one.image.as_deref()).map(|()| true),
-        What::Demo(one) => demo::run(one.xen, one.store, one.image.as_deref()),
+        What::Shell(one) => shell::run(&Ready::prepare(one.xen, &one.xen_options)?, one.store, one.image.as_deref()).map(|()| true),
+        What::Demo(one) => demo::run(&Ready::prepare(one.xen, &one.xen_options)?, one.store, one.image.as_deref()),
         What::Numbers(one) => numbers(&one),
         What::Fetch { xen } => {
             for bed in xen.0 {
@@ -122,7 +128,7 @@ fn dispatch(what: What) -> Result<bool> {
             }
             Ok(true)
         }
-        What::Setup => host::set_up().map(|()| true),
+        What::Setup => host::set_up(),
     }
 }
 
@@ -139,7 +145,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
         .collect()
 }
 
-fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&Path>) -> Result<bool> {
+fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&Path>, xen_options: &str) -> Result<bool> {
     host::require(&["qemu-system-x86_64"])?;
     if host::usable_kvm() {
         println!("accelerator: KVM");
@@ -149,7 +155,7 @@ fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&P
     let mut outcomes = Vec::new();
     let mut logs = Vec::new();
     for bed in beds {
-        let ready = Ready::prepare(*bed)?;
+        let ready = Ready::prepare(*bed, xen_options)?;
         for scenario in scenarios {
             for store in scenario.stores.iter().filter(|store| stores.contains(store)) {
                 let title = format!("{} on Xen {bed}, store {store}", scenario.name);
@@ -176,7 +182,7 @@ fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&P
 fn numbers(one: &One) -> Result<bool> {
     let Some(scenario) = scenarios::by_name("numbers") else { bail!("the scenario numbers is missing") };
     let image = one.store.image(one.image.as_deref())?;
-    let ready = Ready::prepare(one.xen)?;
+    let ready = Ready::prepare(one.xen, &one.xen_options)?;
     let ended = scenario.run(&ready, one.store, one.image.as_deref())?;
     let title = format!("numbers on Xen {}, {} (processor {})", one.xen, demo::describe(one.store), if host::usable_kvm() { "real" } else { "emulated" });
     scenarios::print_numbers(&title, image.map(|image| image.len()), &ended.transcript);

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::bed::Bed;
 use crate::boot::Ready;
 use crate::dom0::Overlay;
 use crate::markers::Mark;
@@ -12,10 +11,9 @@ use crate::report;
 use crate::store::Store;
 
 /// Runs the tour. Returns whether every step worked.
-pub fn run(bed: Bed, store: Store, image: Option<&Path>) -> Result<bool> {
+pub fn run(ready: &Ready, store: Store, image: Option<&Path>) -> Result<bool> {
     let image = store.image(image)?;
-    let ready = Ready::prepare(bed)?;
-    println!("booting Xen {bed}; its Xenstore is {}", describe(store));
+    println!("booting Xen {}; its Xenstore is {}", ready.parts.bed, describe(store));
     let overlay = Overlay::new(include_str!("../dom0/demo.sh"), store, image.as_deref());
     // Between a title and the end of its step, lines are the command's output.
     let mut showing = false;

@@ -1,27 +1,13 @@
-//! The programs that must be on the host, which Debian package has each, and how to get the missing ones.
+//! The programs that must be on the host, and which Debian package has each.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 7] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("dpkg-deb", "dpkg"),
-    ("apt-get", "apt"),
-    ("apt-cache", "apt"),
-    ("setpriv", "util-linux"),
-    ("cc", "gcc"),
-    ("make", "make"),
-];
-
-/// Files that stand for packages without a program of their own.
-const FILES: [(&str, &str); 3] = [
-    ("/usr/include/stdlib.h", "libc6-dev"),
-    ("/usr/include/xen/xen.h", "libxen-dev"),
-    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
-];
+/// A program that this harness runs, and the Debian package that has it. `setup.sh` knows these and what building needs.
+const PROGRAMS: [(&str, &str); 4] =
+    [("qemu-system-x86_64", "qemu-system-x86"), ("dpkg-deb", "dpkg"), ("apt-get", "apt"), ("apt-cache", "apt")];
 
 /// Fails with the one line to run if one of `programs` is missing.
 pub fn require(programs: &[&str]) -> Result<()> {
@@ -33,30 +19,10 @@ pub fn require(programs: &[&str]) -> Result<()> {
     bail!("{} not found; run: {}", missing.join(", "), install_line(&packages))
 }
 
-/// Installs what is missing of everything this project's commands use, as root or through passwordless sudo.
-pub fn set_up() -> Result<()> {
-    let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).filter(|program| find(program).is_none()).collect();
-    let mut packages = packages_of(&programs);
-    packages.extend(FILES.iter().filter(|(file, _)| !PathBuf::from(file).exists()).map(|(_, package)| *package));
-    if packages.is_empty() {
-        println!("nothing is missing on this machine");
-        return Ok(());
-    }
-    println!("missing: {}", packages.join(" "));
-    let Some(prefix) = privilege() else {
-        bail!("not root and no passwordless sudo; run: {}", install_line(&packages))
-    };
-    for arguments in [vec!["update"], [vec!["install", "-y", "--no-install-recommends"], packages.clone()].concat()] {
-        let mut command = Command::new(prefix.unwrap_or("apt-get"));
-        if prefix.is_some() {
-            command.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-        }
-        let status = command.args(&arguments).env("DEBIAN_FRONTEND", "noninteractive").status().context("starting apt-get")?;
-        if !status.success() {
-            bail!("apt-get {} failed; run: {}", arguments[0], install_line(&packages));
-        }
-    }
-    Ok(())
+/// Installs what is missing of everything that this project's commands use. Returns whether all is there now.
+pub fn set_up() -> Result<bool> {
+    let status = Command::new("sh").args(["-c", include_str!("../setup.sh")]).status().context("starting sh")?;
+    Ok(status.success())
 }
 
 /// Whether QEMU can use KVM for Xen: it needs the device and nested virtualisation, because Xen itself starts PVH guests.
@@ -89,16 +55,6 @@ fn install_line(packages: &[&str]) -> String {
     format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" "))
 }
 
-/// `Some(None)` for root, `Some(Some("sudo"))` if sudo asks for no password, `None` otherwise.
-fn privilege() -> Option<Option<&'static str>> {
-    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
-    if root {
-        return Some(None);
-    }
-    let sudo = Command::new("sudo").args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    sudo.is_ok_and(|status| status.success()).then_some(Some("sudo"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +62,7 @@ mod tests {
     #[test]
     fn every_missing_program_is_named_by_its_package_once() {
         assert_eq!(packages_of(&["apt-get", "apt-cache", "qemu-system-x86_64"]), ["qemu-system-x86", "apt"]);
-        assert_eq!(install_line(&["make"]), "sudo apt-get install -y --no-install-recommends make");
+        assert_eq!(install_line(&["apt"]), "sudo apt-get install -y --no-install-recommends apt");
     }
 
     #[test]

@@ -71,13 +71,20 @@ impl std::fmt::Display for End {
 /// After its last word a machine has this long to go off by itself.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Xen has this long to describe a machine that hangs.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Switches the serial line from dom0 to Xen (three times Ctrl-a), and asks for the domains (q), their event channels (e) and what the
+/// processors are doing (d).
+const DEBUG_KEYS: &[u8] = b"\x01\x01\x01qed";
+
 impl Machine {
     /// Runs the machine to its end; every line goes into `log` with the time since power on, and to `line`.
     pub fn run(&self, limits: Limits, log: &Path, mut line: impl FnMut(Duration, &str) -> Next) -> Result<(End, Duration)> {
         let mut log = BufWriter::new(File::create(log).with_context(|| format!("creating {}", log.display()))?);
         let mut command = self.command()?;
         command.args(["-serial", "stdio", "-monitor", "none"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         writeln!(log, "{command:?}")?;
         let start = Instant::now();
         let mut child = Kill(command.spawn().context("starting qemu-system-x86_64")?);
@@ -93,13 +100,20 @@ impl Machine {
         let mut last = start;
         let mut deadline = start + limits.whole;
         let mut ending = false;
+        let mut asked = false;
         let end = 'end: loop {
-            let until = deadline.min(last + limits.silence);
+            let until = if asked { deadline } else { deadline.min(last + limits.silence) };
             let bytes = match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => bytes,
                 Err(RecvTimeoutError::Disconnected) => break End::PoweredOff,
                 Err(RecvTimeoutError::Timeout) if ending => break End::Stopped,
+                Err(RecvTimeoutError::Timeout) if asked => break End::Silent(limits.silence),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => break End::TooLong(limits.whole),
+                Err(RecvTimeoutError::Timeout) if !asked && ask_xen(&mut child.0).is_ok() => {
+                    asked = true;
+                    deadline = Instant::now() + ANSWER;
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => break End::Silent(limits.silence),
             };
             last = Instant::now();
@@ -155,7 +169,7 @@ impl Machine {
             // the guest. -xsave: with it QEMU 7.2 and Xen mix up XMM registers of virtual processors that share one.
             command.args(["-accel", "tcg", "-cpu", "max,-rdtscp,-xsave"]);
         }
-        command.args(["-smp", "2", "-m", &self.memory.to_string(), "-nographic", "-no-reboot", "-nodefaults"]);
+        command.args(["-smp", "2", "-m", &self.memory.to_string(), "-display", "none", "-no-reboot", "-nodefaults"]);
         command.arg("-kernel").arg(&self.xen).arg("-append").arg(&self.xen_options);
         let modules: Vec<String> =
             self.modules.iter().map(|(file, options)| format!("{} {}", escaped(file), options.replace(',', ",,")).trim_end().to_owned()).collect();
@@ -177,6 +191,13 @@ impl Drop for Kill {
         // Both fail if it has ended by itself, which is as well.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+fn ask_xen(child: &mut Child) -> std::io::Result<()> {
+    match child.stdin.as_mut() {
+        Some(stdin) => stdin.write_all(DEBUG_KEYS).and_then(|()| stdin.flush()),
+        None => Err(std::io::ErrorKind::NotConnected.into()),
     }
 }
 

@@ -5,17 +5,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-use crate::bed::Bed;
 use crate::boot::Ready;
 use crate::demo::describe;
 use crate::dom0::Overlay;
 use crate::store::Store;
 
 /// Boots and gives the terminal away until the shell is left.
-pub fn run(bed: Bed, store: Store, image: Option<&Path>) -> Result<()> {
+pub fn run(ready: &Ready, store: Store, image: Option<&Path>) -> Result<()> {
     let image = store.image(image)?;
-    let ready = Ready::prepare(bed)?;
-    println!("booting Xen {bed}; its Xenstore is {}. A shell comes in about 20 s; leave with exit, or at once with Ctrl-a x.", describe(store));
+    println!("booting Xen {}; its Xenstore is {}. A shell comes in about 20 s; leave with exit, or at once with Ctrl-a x.", ready.parts.bed, describe(store));
     let overlay = Overlay { terminal: Some(terminal_size()), ..Overlay::new(include_str!("../dom0/shell.sh"), store, image.as_deref()) };
     let log = ready.run_on_terminal(&format!("shell-{store}"), &overlay)?;
     println!("\nended; everything that was on the screen is in {}", log.display());

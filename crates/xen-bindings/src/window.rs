@@ -96,16 +96,18 @@ impl Window {
         fits.then(|| unsafe { AtomicU32::from_ptr(self.page.add(offset).cast()) })
     }
 
-    /// Reads the word at byte `offset` (a multiple of 4), once; what the peer wrote before it is visible afterwards.
+    /// Reads the word at byte `offset` (a multiple of 4), once; what the peer wrote before it is visible afterwards, and
+    /// the load is not made before an earlier [`Self::store_u32`] is visible to the peer.
     #[must_use]
     pub fn load_u32(&self, offset: usize) -> u32 {
-        self.word(offset).map_or(0, |word| word.load(Ordering::Acquire))
+        self.word(offset).map_or(0, |word| word.load(Ordering::SeqCst))
     }
 
-    /// Writes the word at byte `offset` (a multiple of 4); what was written to the page before is visible first.
+    /// Writes the word at byte `offset` (a multiple of 4); what was written to the page before is visible first. Both sides
+    /// of a ring go to sleep after "store mine, load yours": with a weaker store both could miss the other's.
     pub fn store_u32(&self, offset: usize, value: u32) {
         if let Some(word) = self.word(offset) {
-            word.store(value, Ordering::Release);
+            word.store(value, Ordering::SeqCst);
         }
     }
 
@@ -161,6 +163,43 @@ mod tests {
         theirs.read(100, &mut out);
         assert_eq!((&out, theirs.load_u32(2048)), (b"hello", 5));
         assert_eq!(ours.handle(), Window::NO_HANDLE);
+    }
+
+    #[test]
+    fn two_sides_that_store_and_then_look_never_both_miss_the_other() {
+        extern crate std;
+        const ROUNDS: u32 = 20_000;
+        static PAGE: OwnPage = OwnPage::new();
+        static ARRIVED: AtomicU32 = AtomicU32::new(0);
+        let side = |own: usize, other: usize| {
+            let window = Window::over(&PAGE);
+            let mut seen = std::vec::Vec::new();
+            for round in 1..=ROUNDS {
+                // Both begin a round together: only then can the two pairs of accesses cross.
+                ARRIVED.fetch_add(1, Ordering::SeqCst);
+                let mut looks = 0u32;
+                while ARRIVED.load(Ordering::SeqCst) < 2 * round {
+                    looks += 1;
+                    if looks.is_multiple_of(1000) {
+                        std::thread::yield_now();
+                    }
+                }
+                window.store_u32(own, round);
+                seen.push(window.load_u32(other));
+            }
+            seen
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let first = scope.spawn(|| side(2048, 2056));
+            let second = side(2056, 2048);
+            (first.join().unwrap(), second)
+        });
+        for (round, (a, b)) in (1..).zip(first.iter().zip(&second)) {
+            assert!(
+                *a >= round || *b >= round,
+                "round {round}: both missed the other's store ({a}, {b})"
+            );
+        }
     }
 
     #[test]

@@ -55,18 +55,22 @@ impl Scenario {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
         let overlay = |script, serving| Overlay { form: store, measure: self.measure, ..Overlay::new(script, serving, image.as_deref()) };
+        // Steps are printed when they end; those that ended with the machine are left over.
+        let mut printed = 0;
+        let mut progress = |_: &str, _: Option<&Mark>, transcript: &Transcript| {
+            transcript.steps.iter().skip(printed).for_each(report::step);
+            printed = transcript.steps.len();
+        };
         let mut ended = match &self.kind {
-            Kind::Served(script) => ready.run(&name, &overlay(script, store), progress)?,
-            Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), progress)?,
+            Kind::Served(script) => ready.run(&name, &overlay(script, store), &mut progress)?,
+            Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), &mut progress)?,
             Kind::ImageAlone(options, last) => ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?,
         };
-        let before = ended.transcript.steps.clone();
+        let before: Vec<bool> = ended.transcript.steps.iter().map(|step| step.failure.is_some()).collect();
         (self.judge)(&mut ended.transcript, store);
-        // Steps that were printed when they ended are not repeated, unless the closer look changed them.
-        let printed = matches!(self.kind, Kind::Served(_) | Kind::ImageAsGuest(_));
         for (index, step) in ended.transcript.steps.iter().enumerate() {
-            let as_printed = printed && before.get(index) == Some(step) && step.failure.as_deref() != Some("the machine went off");
-            if !as_printed {
+            let rejected = step.failure.is_some() && before.get(index) == Some(&false);
+            if index >= printed || rejected {
                 report::step(step);
             }
         }
@@ -74,12 +78,6 @@ impl Scenario {
             report::log_of_failure(&ended.log);
         }
         Ok(ended)
-    }
-}
-
-fn progress(_: &str, mark: Option<&Mark>, transcript: &Transcript) {
-    if let (Some(Mark::Passed(_) | Mark::Failed(..)), Some(step)) = (mark, transcript.steps.last()) {
-        report::step(step);
     }
 }
 

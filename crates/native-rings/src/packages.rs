@@ -1,0 +1,104 @@
+//! Debian's xenstored, from the cache of downloads or from the package archive.
+//!
+//! The cache is the one that the tests on real Xen use, outside the checkout; what those have unpacked is taken. Nothing is
+//! installed, and no address is written here: `apt-get` of this machine knows one.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::Failure;
+
+/// xenstored and what it links, of Debian 12.
+const PACKAGES: [&str; 9] = [
+    "xen-utils-4.17",
+    "libxenmisc4.17",
+    "libxencall1",
+    "libxendevicemodel1",
+    "libxenevtchn1",
+    "libxenforeignmemory1",
+    "libxengnttab1",
+    "libxentoolcore1",
+    "libxentoollog1",
+];
+const PROGRAM: &str = "usr/lib/xen-4.17/bin/xenstored";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Folders below the cache that may hold the program: what the tests on real Xen unpack, and what [`xenstored`] fetches.
+const PARTS: [&str; 2] = ["parts/xen-4.17-layout1", "parts/xenstored-4.17-layout1"];
+
+/// The unpacked C xenstored 4.17.
+#[derive(Clone, Debug)]
+pub struct Xenstored {
+    /// The program.
+    pub program: PathBuf,
+    libraries: PathBuf,
+}
+
+impl Xenstored {
+    /// Makes a folder with Xen's libraries alone: beside them may lie a libc that is not this machine's.
+    pub(crate) fn link_libraries(&self, folder: &Path) -> Result<PathBuf, Failure> {
+        fs::create_dir(folder).map_err(Failure::file(folder))?;
+        for entry in fs::read_dir(&self.libraries).map_err(Failure::file(&self.libraries))?.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with("libxen")) {
+                let link = folder.join(&name);
+                symlink(entry.path(), &link).map_err(Failure::file(&link))?;
+            }
+        }
+        Ok(folder.to_owned())
+    }
+}
+
+/// The C xenstored of Debian 12; downloaded if it is not in the cache.
+pub fn xenstored() -> Result<Xenstored, Failure> {
+    let cache = cache()?;
+    let roots = PARTS.map(|part| cache.join(part));
+    if !roots.iter().any(|root| root.join(PROGRAM).is_file()) {
+        fetch(&cache, &roots[1])?;
+    }
+    let found = roots.iter().find(|root| root.join(PROGRAM).is_file());
+    let root = found.ok_or_else(|| Failure::NotInPackages(roots[1].join(PROGRAM)))?;
+    Ok(Xenstored { program: root.join(PROGRAM), libraries: root.join(LIBRARIES) })
+}
+
+/// `$XENSTORE_TEST_CACHE`, else `$XDG_CACHE_HOME/xenstore-stubdom`, else `~/.cache/xenstore-stubdom`.
+fn cache() -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("XENSTORE_TEST_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("xenstore-stubdom")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/xenstore-stubdom")))
+        .ok_or(Failure::NoCache)
+}
+
+/// Downloads, unpacks under a temporary name, and renames: a folder under `root` is complete or absent.
+fn fetch(cache: &Path, root: &Path) -> Result<(), Failure> {
+    let work = cache.join(format!("parts/.xenstored-4.17-{}", std::process::id()));
+    let unpacked = work.join("root");
+    fs::create_dir_all(&unpacked).map_err(Failure::file(&unpacked))?;
+    run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&work))?;
+    for entry in fs::read_dir(&work).map_err(Failure::file(&work))?.flatten() {
+        if entry.path().extension() == Some(OsStr::new("deb")) {
+            run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
+        }
+    }
+    match fs::rename(&unpacked, root) {
+        // Another run was faster: its set is as good as ours.
+        Err(_) if root.is_dir() => {}
+        other => other.map_err(Failure::file(root))?,
+    }
+    fs::remove_dir_all(&work).map_err(Failure::file(&work))
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let program = PathBuf::from(command.get_program());
+    match command.output() {
+        Err(source) => Err(Failure::Start { program, source }),
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Failure::Ended { program, status: output.status, text })
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The preload library: stands in for Xen's libraries, so that an unmodified `xenstored` runs as a plain process.
+//!
+//! It exports the functions of libxenctrl, libxenevtchn and libxengnttab (4.17) that xenstored calls, and the few of libc
+//! that tell it where it is: `open` (for /proc/xen), `poll` (to know when the server has done all it can), `clock_gettime`
+//! (so that the driver decides how fast time passes) and syslog (so that the host's log stays clean). It knows files and
+//! FIFOs in one folder, see `layout`; it knows nothing of Xenstore.
+
+#[path = "../src/layout.rs"]
+#[allow(dead_code, reason = "each side uses a part of it")]
+mod layout;
+
+mod host;
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use host::{EINVAL, Host, SYS_CLOCK_GETTIME, SYS_POLL, fail, munmap, read, real_open, syscall};
+
+/// What the handles of all three libraries point to; nobody looks into it.
+static HANDLE: u64 = 0;
+
+fn handle() -> *mut c_void {
+    Host::get();
+    (&raw const HANDLE).cast_mut().cast()
+}
+
+/// The beginning of `xc_dominfo_t` (xenctrl.h of 4.17): all of it that xenstored looks at.
+#[repr(C)]
+pub struct DomainInfo {
+    domid: u32,
+    ssidref: u32,
+    /// Bit 0 dying, 1 crashed, 2 shutdown, 5 running.
+    flags: c_uint,
+    shutdown_reason: c_uint,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xc_interface_open(_logger: *mut c_void, _other: *mut c_void, _flags: c_uint) -> *mut c_void {
+    handle()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xc_interface_close(_handle: *mut c_void) -> c_int {
+    0
+}
+
+/// # Safety
+/// `info` has room for one `xc_dominfo_t`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn xc_domain_getinfo(_handle: *mut c_void, domid: u32, _count: c_uint, info: *mut DomainInfo) -> c_int {
+    let state = Host::get().byte(layout::STATES, domid).map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
+    let flags = match state {
+        layout::ALIVE => 1 << 5,
+        layout::SHUTDOWN => 1 << 2,
+        layout::DYING => 1 << 2 | 1,
+        _ => return 0,
+    };
+    // SAFETY: the caller has room for the whole structure, of which this is the beginning.
+    unsafe { info.write(DomainInfo { domid, ssidref: 0, flags, shutdown_reason: 0 }) };
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xengnttab_open(_logger: *mut c_void, _flags: c_uint) -> *mut c_void {
+    handle()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xengnttab_close(_handle: *mut c_void) -> c_int {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xengnttab_set_max_grants(_handle: *mut c_void, _count: u32) -> c_int {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xengnttab_map_grant_ref(_handle: *mut c_void, domid: u32, reference: u32, _protection: c_int) -> *mut c_void {
+    let page = if reference == 1 { Host::get().map(&format!("page-{domid}"), layout::PAGE) } else { std::ptr::null_mut() };
+    if page.is_null() {
+        fail(EINVAL);
+    }
+    page
+}
+
+/// # Safety
+/// `address` came from [`xengnttab_map_grant_ref`] and is not used again.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn xengnttab_unmap(_handle: *mut c_void, address: *mut c_void, count: u32) -> c_int {
+    // SAFETY: the caller gives back its own mapping.
+    unsafe { munmap(address, count as usize * layout::PAGE) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_open(_logger: *mut c_void, _flags: c_uint) -> *mut c_void {
+    handle()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_fdopen(_logger: *mut c_void, _fd: c_int, _flags: c_uint) -> *mut c_void {
+    handle()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_close(_handle: *mut c_void) -> c_int {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_fd(_handle: *mut c_void) -> c_int {
+    Host::get().to_server
+}
+
+/// A domain's local port follows from its number, so that the driver knows it without being told.
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_bind_interdomain(_handle: *mut c_void, domid: u32, remote_port: u32) -> c_int {
+    match domid.checked_add(layout::FIRST_PORT).and_then(|port| c_int::try_from(port).ok()) {
+        Some(port) if remote_port <= layout::REMOTE_PORT_MAX => port,
+        _ => fail(EINVAL),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_bind_virq(_handle: *mut c_void, _virq: c_uint) -> c_int {
+    layout::VIRQ_PORT as c_int
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_unbind(_handle: *mut c_void, _port: u32) -> c_int {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_unmask(_handle: *mut c_void, _port: u32) -> c_int {
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_notify(_handle: *mut c_void, port: u32) -> c_int {
+    let host = Host::get();
+    host.long(layout::NOTIFICATIONS).fetch_add(1, Ordering::Relaxed);
+    let domid = port.wrapping_sub(layout::FIRST_PORT);
+    // As in hardware: an event that is pending already is not sent twice.
+    if host.byte(layout::FROM_SERVER_PENDING, domid).is_some_and(|pending| pending.swap(1, Ordering::SeqCst) == 0) {
+        host.tell(domid);
+    }
+    0
+}
+
+/// Events taken from the FIFO by this process.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+#[unsafe(no_mangle)]
+extern "C" fn xenevtchn_pending(_handle: *mut c_void) -> c_int {
+    let host = Host::get();
+    let mut bytes = [0; 4];
+    // SAFETY: at most four bytes are written to `bytes`.
+    if unsafe { read(host.to_server, bytes.as_mut_ptr().cast(), bytes.len()) } != 4 {
+        return -1;
+    }
+    TAKEN.fetch_add(1, Ordering::SeqCst);
+    let port = u32::from_ne_bytes(bytes);
+    if port == layout::VIRQ_PORT {
+        host.word(layout::VIRQ_PENDING).store(0, Ordering::SeqCst);
+    } else if let Some(pending) = host.byte(layout::TO_SERVER_PENDING, port.wrapping_sub(layout::FIRST_PORT)) {
+        pending.store(0, Ordering::SeqCst);
+    }
+    port as c_int
+}
+
+/// Tells the driver when the server has nothing left to do: it would wait, and nothing has happened.
+///
+/// # Safety
+/// As poll(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn poll(fds: *mut c_void, count: u64, timeout: c_int) -> c_int {
+    let now: c_int = 0;
+    // SAFETY: the caller's arguments, unchanged but for the time.
+    let ready = unsafe { syscall(SYS_POLL, fds, count, now) as c_int };
+    if ready != 0 || timeout == 0 {
+        return ready;
+    }
+    let host = Host::get();
+    host.word(layout::TAKEN).store(TAKEN.load(Ordering::SeqCst), Ordering::SeqCst);
+    host.tell(layout::IDLE);
+    // SAFETY: the caller's arguments.
+    unsafe { syscall(SYS_POLL, fds, count, timeout) as c_int }
+}
+
+/// `struct timespec` of Linux on x86-64.
+#[repr(C)]
+pub struct Timespec {
+    seconds: c_long,
+    nanoseconds: c_long,
+}
+
+/// # Safety
+/// As clock_gettime(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { syscall(SYS_CLOCK_GETTIME, clock, time) as c_int };
+    if result == 0 {
+        let ahead = Host::get().long(layout::CLOCK_AHEAD).load(Ordering::SeqCst);
+        // SAFETY: the kernel has just written to it, so it is valid; nobody else has it.
+        let time = unsafe { &mut *time };
+        time.seconds += c_long::try_from(ahead / 1000).unwrap_or(0);
+        time.nanoseconds += c_long::try_from(ahead % 1000).unwrap_or(0) * 1_000_000;
+        time.seconds += time.nanoseconds / 1_000_000_000;
+        time.nanoseconds %= 1_000_000_000;
+    }
+    result
+}
+
+/// In C `mode` is an optional argument; on x86-64 it lies in the same register either way.
+///
+/// # Safety
+/// As open(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int {
+    // SAFETY: open's path is a C string.
+    let name = unsafe { CStr::from_ptr(path) }.to_bytes();
+    let replaced = if name.ends_with(b"/xsd_port") {
+        Host::get().path(layout::PORT_FILE)
+    } else if name.ends_with(b"/xsd_kva") {
+        Host::get().path("page-0")
+    } else {
+        // SAFETY: the caller's arguments.
+        return unsafe { real_open(path, flags, mode) };
+    };
+    // SAFETY: `replaced` is a C string that lives during the call.
+    unsafe { real_open(replaced.as_ptr(), flags, mode) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn openlog(_name: *const c_char, _options: c_int, _facility: c_int) {}
+
+/// The further arguments stay where they are: nobody reads them.
+#[unsafe(no_mangle)]
+extern "C" fn __syslog_chk(_priority: c_int, _flag: c_int, _format: *const c_char) {}
+
+#[unsafe(no_mangle)]
+extern "C" fn syslog(_priority: c_int, _format: *const c_char) {}

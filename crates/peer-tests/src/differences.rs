@@ -1,0 +1,190 @@
+//! The table of intended differences between C xenstored 4.17 and ours, which follows 4.22 and does some things better.
+//!
+//! An entry says exactly when it applies; whatever no entry explains fails the test. Where limits are counted differently
+//! (4.17 tests some with `>` where 4.22 tests all with `>=`) the two are started with values that make the effective limits
+//! equal, see [`LIMITS`]: so the difference is exactly that much.
+
+use std::collections::BTreeSet;
+
+use xenstore_core::{Configuration, Limit, Quotas};
+use xenstore_wire::MessageType::{self, *};
+use xenstore_wire::{atoi, one_string};
+
+use crate::guests::Message;
+
+/// Why an answer may differ.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Difference {
+    /// A guest's watches are at their limit: E2BIG until 4.21, ENOSPC since.
+    WatchLimitError,
+    /// Permission entries of dead domains: ignored until 4.21, removed since.
+    DeadDomainsLeaveLists,
+    /// A commit that conflicts in C and does not here; repeated on C at once, it gives what ours gave.
+    ConflictOnlyInC,
+    /// A commit that conflicts here, because we show one state from the first request on, and not in C, which fixes each
+    /// node when it is touched; repeated on ours at once, it gives what C gave.
+    ConflictOnlyInOurs,
+    /// A transaction that changed nothing saw one state here, and in C the newest state of each node it touched.
+    ReaderSawOneState,
+    /// Ids of transactions, after one of them was repeated on one side.
+    TransactionIds,
+    /// GET_PERMS of special paths: EINVAL or ENOENT until 4.21, where they were no nodes; readable since.
+    SpecialNodesAreNodes,
+    /// Numbers of domains are checked since 4.18; 4.17 takes what atoi makes of anything.
+    DomainNumbersAreChecked,
+    /// UNWATCH of a path that cannot be: ENOENT until 4.17, EINVAL since.
+    UnwatchChecksPaths,
+    /// The limit on paths holds for guests alone since 4.18; 4.17 holds dom0 to it too.
+    PrivilegedPathsAreLong,
+    /// A permission for a domain number that cannot be: C stores it or finds no such domain, ours says EINVAL (README).
+    ImpossiblePermission,
+}
+
+impl Difference {
+    /// All of them.
+    pub const ALL: [Difference; 11] = [
+        Difference::WatchLimitError,
+        Difference::DeadDomainsLeaveLists,
+        Difference::ConflictOnlyInC,
+        Difference::ConflictOnlyInOurs,
+        Difference::ReaderSawOneState,
+        Difference::TransactionIds,
+        Difference::SpecialNodesAreNodes,
+        Difference::DomainNumbersAreChecked,
+        Difference::UnwatchChecksPaths,
+        Difference::PrivilegedPathsAreLong,
+        Difference::ImpossiblePermission,
+    ];
+}
+
+/// A limit: ours, its value here, C's option with its value there, so that both allow equally much.
+pub const LIMITS: [(Limit, u32, &[&str]); 4] = [
+    // C: more than 12 is refused before one is added, so 13 are allowed. Ours: reaching 14 is refused.
+    (Limit::Watches, 14, &["-W", "12"]),
+    // The same test in both: 4.17 refuses when there are 4 and one more starts… after `>`: 5 are allowed.
+    (Limit::Transactions, 6, &["-t", "4"]),
+    // C: more than 5 entries are refused. Ours: 6 or more.
+    (Limit::NodePermissions, 6, &["-A", "5"]),
+    // C: more than 2048 bytes are refused. Ours: 2049 or more.
+    (Limit::PathMax, 2049, &["-M", "2048"]),
+];
+
+/// How ours is started.
+pub fn our_configuration() -> Configuration {
+    let mut quotas = Quotas::default();
+    for (limit, value, _) in LIMITS {
+        quotas.set(limit, value);
+    }
+    Configuration { quotas, event_timeout: 0, ..Configuration::default() }
+}
+
+/// How C is started.
+pub fn c_options() -> Vec<String> {
+    LIMITS.iter().flat_map(|(_, _, options)| options.iter().map(|option| (*option).to_owned())).collect()
+}
+
+/// What is known when two answers are held against each other.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// Who asked.
+    pub domid: u16,
+    /// The type of the request.
+    pub kind: u32,
+    /// What it carried.
+    pub payload: &'a [u8],
+    /// Domains that were dead at some time.
+    pub died: &'a BTreeSet<u16>,
+    /// A transaction of this connection was repeated on one side.
+    pub ids_differ: bool,
+}
+
+/// Whether the answers are the same, or why they differ; `Err` if nothing explains it.
+pub fn of_answers(circumstances: &Circumstances<'_>, c: &Message, ours: &Message) -> Result<Option<Difference>, ()> {
+    let kind = MessageType::from_wire(circumstances.kind);
+    let same_form = c.kind == ours.kind;
+    if same_form && c.payload == ours.payload {
+        return Ok(None);
+    }
+    let (c_text, our_text) = (c.text(), ours.text());
+    match kind {
+        Some(DirectoryPart) if same_form && without_generation(&c.payload) == without_generation(&ours.payload) => {
+            Ok(None)
+        }
+        Some(SetPerms) if c_text == "!ENOENT" && our_text == "!EINVAL" && impossible_owner(circumstances.payload) => {
+            Ok(Some(Difference::ImpossiblePermission))
+        }
+        Some(Read) if c_text == "!EINVAL" && our_text == "!ENOENT" && circumstances.domid == 0 => {
+            let long = circumstances.payload.len() > 2048;
+            if long { Ok(Some(Difference::PrivilegedPathsAreLong)) } else { Err(()) }
+        }
+        // DEFECT 1
+        Some(Release | Resume | SetTarget) if c_text == "!ENOENT" && our_text == "!EINVAL" => Ok(Some(Difference::DomainNumbersAreChecked)),
+        Some(Watch) if c_text == "!E2BIG" && our_text == "!ENOSPC" => Ok(Some(Difference::WatchLimitError)),
+        Some(Unwatch) if c_text == "!ENOENT" && our_text == "!EINVAL" => Ok(Some(Difference::UnwatchChecksPaths)),
+        Some(TransactionStart) if same_form && circumstances.ids_differ => Ok(Some(Difference::TransactionIds)),
+        Some(GetPerms) if same_form && entries_left_out(&c_text, &our_text, circumstances.died) => {
+            Ok(Some(Difference::DeadDomainsLeaveLists))
+        }
+        Some(GetPerms) if circumstances.payload.starts_with(b"@") && c_text == "!EINVAL" => {
+            Ok(Some(Difference::SpecialNodesAreNodes))
+        }
+        Some(GetDomainPath | IsDomainIntroduced | Introduce | Release | Resume | SetTarget)
+            if our_text == "!EINVAL" && !plain_number(circumstances.payload) =>
+        {
+            Ok(Some(Difference::DomainNumbersAreChecked))
+        }
+        _ => Err(()),
+    }
+}
+
+/// The first permission names a domain beyond 16 bits, or a negative one.
+fn impossible_owner(payload: &[u8]) -> bool {
+    let first = payload.split(|byte| *byte == 0).nth(1).and_then(|entry| entry.get(1..));
+    let number = first.and_then(|number| std::str::from_utf8(number).ok()?.parse::<i64>().ok());
+    number.is_some_and(|number| u16::try_from(number).is_err())
+}
+
+fn without_generation(payload: &[u8]) -> Option<&[u8]> {
+    let end = payload.iter().position(|byte| *byte == 0)?;
+    payload.get(end..)
+}
+
+/// Ours is C's list without some entries, never the first, of domains that died.
+fn entries_left_out(c: &str, ours: &str, died: &BTreeSet<u16>) -> bool {
+    let mut left = ours.split_terminator('|');
+    let mut next = left.next();
+    for (index, entry) in c.split_terminator('|').enumerate() {
+        if next == Some(entry) {
+            next = left.next();
+            continue;
+        }
+        let domid = entry.get(1..).and_then(|number| number.parse().ok());
+        if index == 0 || !domid.is_some_and(|domid| died.contains(&domid)) {
+            return false;
+        }
+    }
+    next.is_none()
+}
+
+/// The payload begins with a decimal number of 16 bits and nothing else before the first NUL.
+fn plain_number(payload: &[u8]) -> bool {
+    let text = payload.split(|byte| *byte == 0).next().unwrap_or_default();
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<u16>().is_ok())
+}
+
+/// Requests that Debian's 4.17 may not survive. Where it forgets to set an error it takes the last one, and if there was
+/// none it answers nothing and aborts: with a payload that is not one string where one is wanted, and with permissions for
+/// a special name that is none or not the caller's.
+pub fn may_end_c(domid: u16, kind: u32, payload: &[u8]) -> bool {
+    let special = payload.starts_with(b"@releaseDomain\0") || payload.starts_with(b"@introduceDomain\0");
+    match MessageType::from_wire(kind) {
+        Some(Directory | Read | GetPerms | Mkdir | Rm) => one_string(payload).is_none(),
+        Some(SetPerms) => payload.starts_with(b"@") && (domid != 0 || !special),
+        _ => false,
+    }
+}
+
+/// The domain that the first string of a payload names, as the servers read it.
+pub fn named_domain(payload: &[u8]) -> Option<u16> {
+    u16::try_from(atoi(payload)).ok()
+}

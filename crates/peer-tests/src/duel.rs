@@ -1,0 +1,490 @@
+//! Both servers side by side: each request to both, and what every guest then gets compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use native_rings::packages::Xenstored;
+use native_rings::{Failure, Life};
+use xenstore_wire::Header;
+use xenstore_wire::MessageType::{self, *};
+
+use crate::debian::Debian;
+use crate::differences::{self, Circumstances, Difference};
+use crate::guests::{Message, Peer, readable};
+use crate::ours::Ours;
+use crate::trace::{STRANGER, Step};
+
+/// The two gave different things and nothing explains it.
+#[derive(Clone, Debug)]
+pub struct Mismatch {
+    /// What was asked.
+    pub request: String,
+    /// What differs.
+    pub what: &'static str,
+    /// C's side of it.
+    pub c: String,
+    /// Our side of it.
+    pub ours: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} differ after {}\n    C:    {}\n    ours: {}", self.what, self.request, self.c, self.ours)
+    }
+}
+
+/// What was seen of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Requests to each of the two.
+    pub requests: u64,
+    /// Events that both sent.
+    pub events: u64,
+    /// Answers that were errors on both.
+    pub errors: u64,
+    /// How often each request type was answered with success by both.
+    pub successes: BTreeMap<u32, u64>,
+    /// How often each intended difference was met.
+    pub differences: BTreeMap<Difference, u64>,
+}
+
+impl Figures {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Figures) {
+        self.requests += other.requests;
+        self.events += other.events;
+        self.errors += other.errors;
+        for (kind, count) in &other.successes {
+            *self.successes.entry(*kind).or_default() += count;
+        }
+        for (difference, count) in &other.differences {
+            *self.differences.entry(*difference).or_default() += count;
+        }
+    }
+}
+
+/// One request and its two answers.
+#[derive(Clone, Debug)]
+struct Asked {
+    kind: u32,
+    payload: Vec<u8>,
+    c: Message,
+    ours: Message,
+}
+
+impl Asked {
+    /// It is about nodes, so that it belongs to its transaction.
+    fn is_of_nodes(&self) -> bool {
+        let others = [Read, Directory, DirectoryPart, GetPerms];
+        is_change(self.kind) || others.iter().any(|other| *other as u32 == self.kind)
+    }
+
+    /// A change that at least one of them made.
+    fn changes(&self) -> bool {
+        is_change(self.kind) && (self.c.kind != 16 || self.ours.kind != 16)
+    }
+}
+
+/// A transaction that is open on both.
+#[derive(Clone, Debug)]
+struct Transaction {
+    c: u32,
+    ours: u32,
+    asked: Vec<Asked>,
+    /// Someone else may have changed something since it began.
+    disturbed: bool,
+}
+
+/// A connected domain.
+#[derive(Clone, Debug, Default)]
+struct Client {
+    transactions: Vec<Transaction>,
+    /// A transaction was repeated on one side, so the next ids differ.
+    ids_differ: bool,
+}
+
+/// What came of one request on one side.
+struct Outcome {
+    answer: Message,
+    /// What each domain got, with the answer's place marked.
+    all: BTreeMap<u16, Vec<String>>,
+}
+
+/// Both servers, and what the driver knows of them.
+pub struct Duel {
+    c: Debian,
+    ours: Ours,
+    clients: BTreeMap<u16, Client>,
+    died: BTreeSet<u16>,
+    next_request: u32,
+    figures: Figures,
+}
+
+type Checked<T> = Result<T, Box<Mismatch>>;
+
+fn is_change(kind: u32) -> bool {
+    [Write, Mkdir, Rm, SetPerms].iter().any(|change| *change as u32 == kind)
+}
+
+fn changes_domains(kind: u32) -> bool {
+    [Introduce, Release, SetTarget].iter().any(|change| *change as u32 == kind)
+}
+
+impl Duel {
+    /// Starts both with equal limits, and with what 4.17 lets guests see of other domains' ends: nothing.
+    pub fn start(xenstored: &Xenstored) -> Result<Duel, Failure> {
+        let mut duel = Duel {
+            c: Debian::start(xenstored, &differences::c_options())?,
+            ours: Ours::start(differences::our_configuration()),
+            clients: BTreeMap::from([(0, Client::default())]),
+            died: BTreeSet::new(),
+            next_request: 1,
+            figures: Figures::default(),
+        };
+        duel.c.build(STRANGER);
+        duel.ours.build(STRANGER);
+        let alike = duel.ask(0, SetPerms, "@releaseDomain|n0|");
+        alike.unwrap_or_else(|mismatch| panic!("{mismatch}"));
+        Ok(duel)
+    }
+
+    /// What was seen so far.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Carries out a whole trace.
+    pub fn run(&mut self, steps: &[Step]) -> Result<(), (usize, Box<Mismatch>)> {
+        for (index, step) in steps.iter().enumerate() {
+            self.step(step).map_err(|mismatch| (index, mismatch))?;
+        }
+        Ok(())
+    }
+
+    /// Carries out one step.
+    pub fn step(&mut self, step: &Step) -> Checked<()> {
+        match step {
+            Step::Request { domid, kind, payload, .. } if differences::may_end_c(*domid, *kind, payload) => Ok(()),
+            Step::Request { domid, within, kind, payload } => {
+                let Some(client) = self.clients.get(domid) else { return Ok(()) };
+                let open = client.transactions.len();
+                match within {
+                    Some(which) if open > 0 => self.inside(*domid, usize::from(*which) % open, *kind, payload),
+                    _ => self.outside(*domid, *kind, payload).map(drop),
+                }
+            }
+            Step::Start { domid } if self.clients.contains_key(domid) => self.begin(*domid),
+            Step::End { domid, which, commit } => {
+                let open = self.clients.get(domid).map_or(0, |client| client.transactions.len());
+                if open > 0 { self.end(*domid, usize::from(*which) % open, *commit) } else { Ok(()) }
+            }
+            Step::Life { domid, life } => self.life(*domid, *life),
+            Step::Revive { domid } if !self.clients.contains_key(domid) => self.revive(*domid),
+            Step::ReadAll => self.read_all(),
+            Step::Start { .. } | Step::Revive { .. } => Ok(()),
+        }
+    }
+
+    /// A request of which both must think the same, outside transactions; `|` stands for NUL. C's answer.
+    pub fn ask(&mut self, domid: u16, kind: MessageType, payload: &str) -> Checked<String> {
+        let asked = self.outside(domid, kind as u32, payload.replace('|', "\0").as_bytes())?;
+        Ok(asked.c.text())
+    }
+
+    fn outside(&mut self, domid: u16, kind: u32, payload: &[u8]) -> Checked<Asked> {
+        let asked = self.compared(domid, kind, (0, 0), payload)?;
+        let succeeded = asked.c.kind == kind && asked.ours.kind == kind;
+        if asked.changes() || (changes_domains(kind) && succeeded) {
+            self.disturb();
+        }
+        if succeeded {
+            self.follow(domid, kind, payload);
+        }
+        Ok(asked)
+    }
+
+    /// Someone changed something.
+    fn disturb(&mut self) {
+        for client in self.clients.values_mut() {
+            for transaction in &mut client.transactions {
+                transaction.disturbed = true;
+            }
+        }
+    }
+
+    /// Keeps the driver's knowledge up with a request that succeeded on both.
+    fn follow(&mut self, domid: u16, kind: u32, payload: &[u8]) {
+        let named = differences::named_domain(payload);
+        if kind == ResetWatches as u32 {
+            self.clients.entry(domid).or_default().transactions.clear();
+        } else if kind == Introduce as u32
+            && let Some(named) = named
+        {
+            self.c.restart(named);
+            self.ours.restart(named);
+            let ids_differ = self.clients.get(&named).is_some_and(|client| client.ids_differ);
+            self.clients.insert(named, Client { transactions: Vec::new(), ids_differ });
+        } else if kind == Release as u32
+            && let Some(named) = named
+        {
+            self.clients.remove(&named);
+            self.died.insert(named);
+        }
+    }
+
+    /// Sends a request to both and compares everything.
+    fn compared(&mut self, domid: u16, kind: u32, ids: (u32, u32), payload: &[u8]) -> Checked<Asked> {
+        let (c, ours) = self.exchange(domid, kind, ids, payload)?;
+        self.compare_answers(domid, kind, payload, &c.answer, &ours.answer)?;
+        self.compare_events(domid, kind, payload, &c, &ours)?;
+        Ok(Asked { kind, payload: payload.to_vec(), c: c.answer, ours: ours.answer })
+    }
+
+    fn compare_answers(&mut self, domid: u16, kind: u32, payload: &[u8], c: &Message, ours: &Message) -> Checked<()> {
+        let ids_differ = self.clients.get(&domid).is_some_and(|client| client.ids_differ);
+        let circumstances = Circumstances { domid, kind, payload, died: &self.died, ids_differ };
+        match differences::of_answers(&circumstances, c, ours) {
+            Ok(None) if c.kind == 16 => self.figures.errors += 1,
+            Ok(None) => *self.figures.successes.entry(kind).or_default() += 1,
+            Ok(Some(difference)) => self.met(difference),
+            Err(()) => return Err(mismatch(domid, kind, payload, "answers", c.text(), ours.text())),
+        }
+        Ok(())
+    }
+
+    fn met(&mut self, difference: Difference) {
+        *self.figures.differences.entry(difference).or_default() += 1;
+    }
+
+    fn compare_events(&mut self, domid: u16, kind: u32, payload: &[u8], c: &Outcome, ours: &Outcome) -> Checked<()> {
+        if c.all != ours.all {
+            let text = |all: &BTreeMap<u16, Vec<String>>| format!("{all:?}");
+            return Err(mismatch(domid, kind, payload, "events", text(&c.all), text(&ours.all)));
+        }
+        let messages: usize = c.all.values().map(Vec::len).sum();
+        self.figures.events += u64::try_from(messages.saturating_sub(1)).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Sends a request to both and waits until both have done all there is to do.
+    fn exchange(&mut self, domid: u16, kind: u32, ids: (u32, u32), payload: &[u8]) -> Checked<(Outcome, Outcome)> {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.figures.requests += 1;
+        let c = one(&mut self.c, domid, request, kind, ids.0, payload);
+        let ours = one(&mut self.ours, domid, request, kind, ids.1, payload);
+        match (c, ours) {
+            (Ok(c), Ok(ours)) => Ok((c, ours)),
+            (c, ours) => {
+                let text = |side: Result<Outcome, String>| side.map_or_else(|text| text, |outcome| outcome.answer.text());
+                Err(mismatch(domid, kind, payload, "single answers", text(c), text(ours)))
+            }
+        }
+    }
+
+    fn begin(&mut self, domid: u16) -> Checked<()> {
+        let asked = self.compared(domid, TransactionStart as u32, (0, 0), b"\0")?;
+        if let (Some(c), Some(ours)) = (id_of(&asked.c), id_of(&asked.ours))
+            && let Some(client) = self.clients.get_mut(&domid)
+        {
+            client.transactions.push(Transaction { c, ours, asked: Vec::new(), disturbed: false });
+        }
+        Ok(())
+    }
+
+    fn inside(&mut self, domid: u16, which: usize, kind: u32, payload: &[u8]) -> Checked<()> {
+        let transaction = &self.clients[&domid].transactions[which];
+        let ids = (transaction.c, transaction.ours);
+        let disturbed = transaction.disturbed;
+        let (c, ours) = self.exchange(domid, kind, ids, payload)?;
+        if !disturbed {
+            self.compare_answers(domid, kind, payload, &c.answer, &ours.answer)?;
+        }
+        self.compare_events(domid, kind, payload, &c, &ours)?;
+        let asked = Asked { kind, payload: payload.to_vec(), c: c.answer, ours: ours.answer };
+        if let Some(client) = self.clients.get_mut(&domid) {
+            client.transactions[which].asked.push(asked);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, domid: u16, which: usize, commit: bool) -> Checked<()> {
+        let Some(client) = self.clients.get_mut(&domid) else { return Ok(()) };
+        let transaction = client.transactions.remove(which);
+        let ids = (transaction.c, transaction.ours);
+        let kind = TransactionEnd as u32;
+        if !commit {
+            return self.compared(domid, kind, ids, b"F\0").map(drop);
+        }
+        let (c, ours) = self.exchange(domid, kind, ids, b"T\0")?;
+        let outcome = (c.answer.text(), ours.answer.text());
+        match (outcome.0.as_str(), outcome.1.as_str()) {
+            ("OK|", "OK|") => {
+                self.disturb();
+                *self.figures.successes.entry(kind).or_default() += 1;
+                self.compare_events(domid, kind, b"T\0", &c, &ours)?;
+                self.compare_what_both_saw(domid, &transaction)
+            }
+            ("!EAGAIN", "!EAGAIN") if transaction.disturbed => {
+                self.figures.errors += 1;
+                self.compare_events(domid, kind, b"T\0", &c, &ours)
+            }
+            ("!EAGAIN", "OK|") if transaction.disturbed => {
+                self.met(Difference::ConflictOnlyInC);
+                self.disturb();
+                if transaction.asked.iter().any(Asked::changes) { self.repeat_on_c(domid, &transaction, &ours) } else { Ok(()) }
+            }
+            ("OK|", "!EAGAIN") if transaction.disturbed => {
+                self.met(Difference::ConflictOnlyInOurs);
+                self.disturb();
+                self.repeat_on_ours(domid, &transaction, &c)
+            }
+            _ => Err(mismatch(domid, kind, b"T\0", "commits", outcome.0, outcome.1)),
+        }
+    }
+
+    /// Both committed: what they answered inside holds for both, unless it was a mere reader in ours.
+    fn compare_what_both_saw(&mut self, domid: u16, transaction: &Transaction) -> Checked<()> {
+        if !transaction.disturbed {
+            return Ok(());
+        }
+        let reader = !transaction.asked.iter().any(Asked::changes);
+        for asked in transaction.asked.iter().filter(|asked| asked.is_of_nodes()) {
+            match self.compare_answers(domid, asked.kind, &asked.payload, &asked.c, &asked.ours) {
+                Err(_) if reader => self.met(Difference::ReaderSawOneState),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ours committed and C did not: repeated on C, the transaction must give what it gave on ours.
+    fn repeat_on_c(&mut self, domid: u16, transaction: &Transaction, before: &Outcome) -> Checked<()> {
+        if let Some(client) = self.clients.get_mut(&domid) {
+            client.ids_differ = true;
+        }
+        let id = repeat_start(&mut self.c, domid, &mut self.next_request);
+        for asked in transaction.asked.iter().filter(|asked| asked.is_of_nodes()) {
+            self.figures.requests += 1;
+            let again = repeat(&mut self.c, domid, &mut self.next_request, asked.kind, id, &asked.payload);
+            self.compare_answers(domid, asked.kind, &asked.payload, &again.answer, &asked.ours)?;
+        }
+        let again = repeat(&mut self.c, domid, &mut self.next_request, TransactionEnd as u32, id, b"T\0");
+        self.compare_answers(domid, TransactionEnd as u32, b"T\0 (repeated on C)", &renumbered(&again, before), &before.answer)?;
+        self.compare_events(domid, TransactionEnd as u32, b"T\0 (repeated on C)", &again, before)
+    }
+
+    /// C committed and ours did not: the other way round.
+    fn repeat_on_ours(&mut self, domid: u16, transaction: &Transaction, before: &Outcome) -> Checked<()> {
+        if let Some(client) = self.clients.get_mut(&domid) {
+            client.ids_differ = true;
+        }
+        let id = repeat_start(&mut self.ours, domid, &mut self.next_request);
+        for asked in transaction.asked.iter().filter(|asked| asked.is_of_nodes()) {
+            self.figures.requests += 1;
+            let again = repeat(&mut self.ours, domid, &mut self.next_request, asked.kind, id, &asked.payload);
+            self.compare_answers(domid, asked.kind, &asked.payload, &asked.c, &again.answer)?;
+        }
+        let again = repeat(&mut self.ours, domid, &mut self.next_request, TransactionEnd as u32, id, b"T\0");
+        self.compare_answers(domid, TransactionEnd as u32, b"T\0 (repeated on ours)", &before.answer, &renumbered(&again, before))?;
+        self.compare_events(domid, TransactionEnd as u32, b"T\0 (repeated on ours)", before, &again)
+    }
+
+    fn life(&mut self, domid: u16, life: Life) -> Checked<()> {
+        self.c.domain_is(domid, life);
+        self.ours.domain_is(domid, life);
+        let told = |text: String| Box::new(Mismatch { request: format!("domain {domid} is {life:?}"), what: "lives", c: text, ours: String::new() });
+        let sides = [self.c.settle().map_err(told)?, self.ours.settle().map_err(told)?];
+        if sides[0] != sides[1] {
+            let what = format!("domain {domid} is {life:?}");
+            let [c, ours] = sides.map(|all| format!("{:?}", all.into_iter().map(|(to, list)| (to, texts(&list))).collect::<Vec<_>>()));
+            return Err(Box::new(Mismatch { request: what, what: "events", c, ours }));
+        }
+        self.figures.events += sides[0].values().map(|list| list.len() as u64).sum::<u64>();
+        if life == Life::Absent || life == Life::Dying {
+            self.clients.remove(&domid);
+            self.died.insert(domid);
+        }
+        self.disturb();
+        Ok(())
+    }
+
+    fn revive(&mut self, domid: u16) -> Checked<()> {
+        self.c.build(domid);
+        self.ours.build(domid);
+        self.ask(0, Introduce, &format!("{domid}|1|{}|", domid + 1))?;
+        self.ask(0, Mkdir, &format!("/local/domain/{domid}|"))?;
+        self.ask(0, SetPerms, &format!("/local/domain/{domid}|n{domid}|")).map(drop)
+    }
+
+    fn read_all(&mut self) -> Checked<()> {
+        let mut paths = vec!["/".to_owned()];
+        while let Some(path) = paths.pop() {
+            let payload = format!("{path}|");
+            self.ask(0, Read, &payload)?;
+            self.ask(0, GetPerms, &payload)?;
+            let children = self.ask(0, Directory, &payload)?;
+            if !children.starts_with('!') {
+                let below = if path == "/" { "" } else { &path };
+                paths.extend(children.split_terminator('|').map(|child| format!("{below}/{child}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mismatch(domid: u16, kind: u32, payload: &[u8], what: &'static str, c: String, ours: String) -> Box<Mismatch> {
+    let kind = MessageType::from_wire(kind).map_or_else(|| format!("type {kind}"), |kind| format!("{kind:?}"));
+    Box::new(Mismatch { request: format!("d{domid} {kind} {}", readable(payload)), what, c, ours })
+}
+
+fn texts(messages: &[Message]) -> Vec<String> {
+    messages.iter().map(Message::text).collect()
+}
+
+fn id_of(start: &Message) -> Option<u32> {
+    start.text().trim_end_matches('|').parse().ok()
+}
+
+/// One request to one server, and all that came of it. `Err`: not exactly one answer.
+fn one(peer: &mut dyn Peer, domid: u16, request: u32, kind: u32, id: u32, payload: &[u8]) -> Result<Outcome, String> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    peer.send(domid, Header { kind, request_id: request, transaction_id: id, length }, payload);
+    let mut answer = None;
+    let mut all = BTreeMap::new();
+    for (to, messages) in peer.settle()? {
+        let mut list = Vec::with_capacity(messages.len());
+        for message in messages {
+            if message.is_event() && (message.request, message.transaction) == (0, 0) {
+                list.push(message.text());
+            } else if to == domid && message.request == request && message.transaction == id && answer.is_none() {
+                list.push("(answer)".into());
+                answer = Some(message);
+            } else {
+                return Err(format!("unexpected for d{to}: {message:?}"));
+            }
+        }
+        all.insert(to, list);
+    }
+    match answer {
+        Some(answer) => Ok(Outcome { answer, all }),
+        None => Err(format!("none, but {all:?}")),
+    }
+}
+
+/// As [`one`], where failing to answer would be a bug of the driver.
+fn repeat(peer: &mut dyn Peer, domid: u16, next: &mut u32, kind: u32, id: u32, payload: &[u8]) -> Outcome {
+    let request = *next;
+    *next += 1;
+    one(peer, domid, request, kind, id, payload).unwrap_or_else(|text| panic!("repeating a transaction: {text}"))
+}
+
+fn repeat_start(peer: &mut dyn Peer, domid: u16, next: &mut u32) -> u32 {
+    let started = repeat(peer, domid, next, TransactionStart as u32, 0, b"\0");
+    id_of(&started.answer).unwrap_or_else(|| panic!("a transaction cannot be repeated: {}", started.answer.text()))
+}
+
+/// The answer to a repeated request with the number of the first one, for comparison.
+fn renumbered(again: &Outcome, before: &Outcome) -> Message {
+    Message { request: before.answer.request, ..again.answer.clone() }
+}
