@@ -2,7 +2,7 @@
 //!
 //! `linked_list_allocator` walks its list of holes for every call. Small blocks, which are nearly all, therefore go to a list of their
 //! size class when they are freed, and the next allocation of the class takes one from there: constant time, however long the server has
-//! run. When memory is short the lists are given back, so that they can never be the reason for a failure.
+//! run. When memory is short, larger blocks are cut, and at last the lists are given back, so that they are never the reason for a failure.
 
 use crate::layout::HEAP;
 use crate::memory;
@@ -63,8 +63,12 @@ fn class_of(layout: Layout) -> Option<(usize, Layout)> {
         return None;
     }
     let class = layout.size().saturating_sub(1) / CLASS_STEP;
-    let block = Layout::from_size_align((class + 1) * CLASS_STEP, CLASS_STEP).ok()?;
+    let block = Layout::from_size_align(size_of_class(class), CLASS_STEP).ok()?;
     Some((class, block))
+}
+
+fn size_of_class(class: usize) -> usize {
+    (class + 1) * CLASS_STEP
 }
 
 impl State {
@@ -72,22 +76,24 @@ impl State {
         let Some((class, block_layout)) = class_of(layout) else {
             return self.heap.allocate_first_fit(layout).ok();
         };
-        if let Some(block) = self.classes[class] {
-            // SAFETY: a block in a list is free and holds a `FreeBlock`.
-            self.classes[class] = unsafe { block.as_ref().next };
-            self.cached -= block_layout.size();
-            return Some(block.cast());
-        }
-        self.heap.allocate_first_fit(block_layout).ok()
+        self.pop(class)
+            .or_else(|| self.heap.allocate_first_fit(block_layout).ok())
     }
 
+    /// Takes a block from the list of a class.
+    fn pop(&mut self, class: usize) -> Option<NonNull<u8>> {
+        let block = self.classes[class]?;
+        // SAFETY: a block in a list is free and holds a `FreeBlock`.
+        self.classes[class] = unsafe { block.as_ref().next };
+        self.cached -= size_of_class(class);
+        Some(block.cast())
+    }
+
+    /// Puts a block into the list of a class.
+    ///
     /// # Safety
-    /// `block` was allocated here with `layout` and is not used any more.
-    unsafe fn free(&mut self, block: NonNull<u8>, layout: Layout) {
-        let Some((class, block_layout)) = class_of(layout) else {
-            // SAFETY: large blocks come from `heap` with their own layout.
-            return unsafe { self.heap.deallocate(block, layout) };
-        };
+    /// `block` has the size and alignment of the class, is free, and belongs to the heap.
+    unsafe fn push(&mut self, block: NonNull<u8>, class: usize) {
         let free = block.cast::<FreeBlock>();
         // SAFETY: at least 16 bytes, aligned to 16, and free.
         unsafe {
@@ -96,21 +102,40 @@ impl State {
             })
         };
         self.classes[class] = Some(free);
-        self.cached += block_layout.size();
+        self.cached += size_of_class(class);
+    }
+
+    /// Cuts a free block of a larger class in two. Classes are one step apart, so the rest is a block of a class as well.
+    fn cut(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        let (class, block_layout) = class_of(layout)?;
+        let larger = (class + 1..CLASSES).find(|&larger| self.classes[larger].is_some())?;
+        let block = self.pop(larger)?;
+        // SAFETY: the rest lies within the block, behind the part that is given out.
+        unsafe { self.push(block.add(block_layout.size()), larger - class - 1) };
+        Some(block)
+    }
+
+    /// # Safety
+    /// `block` was allocated here with `layout` and is not used any more.
+    unsafe fn free(&mut self, block: NonNull<u8>, layout: Layout) {
+        match class_of(layout) {
+            // SAFETY: blocks of a class have its size, whatever size was asked for.
+            Some((class, _)) => unsafe { self.push(block, class) },
+            // SAFETY: large blocks come from `heap` with their own layout.
+            None => unsafe { self.heap.deallocate(block, layout) },
+        }
     }
 
     fn flush(&mut self) {
-        for (class, list) in self.classes.iter_mut().enumerate() {
-            let size = (class + 1) * CLASS_STEP;
-            while let (Some(block), Ok(layout)) = (*list, Layout::from_size_align(size, CLASS_STEP)) {
-                // SAFETY: a block in a list is free and holds a `FreeBlock`; it came from `heap` with this layout.
-                unsafe {
-                    *list = block.as_ref().next;
-                    self.heap.deallocate(block.cast(), layout);
-                }
+        for class in 0..CLASSES {
+            let Ok(layout) = Layout::from_size_align(size_of_class(class), CLASS_STEP) else {
+                continue;
+            };
+            while let Some(block) = self.pop(class) {
+                // SAFETY: a block of the class that came from `heap`, whole or as a part of a larger one.
+                unsafe { self.heap.deallocate(block, layout) };
             }
         }
-        self.cached = 0;
     }
 
     fn report(&self) {
@@ -119,23 +144,27 @@ impl State {
 }
 
 impl KernelHeap {
-    /// Tries what there is, then the lists' blocks joined with their neighbours, then more memory.
+    /// In the order of cost: what is free, more memory, a larger free block cut in two, and at last all free blocks joined again.
     fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
         let mut state = self.0.lock();
-        if let Some(block) = state.allocate(layout) {
-            return Some(block);
-        }
-        // Growing first: giving the lists back takes long, and memory that the toolstack allows is there to be used.
-        let grown = memory::grow_heap(layout.size() + layout.align());
-        if grown > 0 {
-            // SAFETY: `grow_heap` has mapped the bytes behind the heap's end.
-            unsafe { state.heap.extend(grown) };
-            if let Some(block) = state.allocate(layout) {
-                return Some(block);
+        let mut block = state.allocate(layout);
+        if block.is_none() {
+            let grown = memory::grow_heap(layout.size() + layout.align());
+            if grown > 0 {
+                // SAFETY: `grow_heap` has mapped the bytes behind the heap's end.
+                unsafe { state.heap.extend(grown) };
+                block = state.allocate(layout);
             }
         }
-        state.flush();
-        state.allocate(layout)
+        if block.is_none() {
+            block = state.cut(layout);
+        }
+        if block.is_none() {
+            state.flush();
+            block = state.allocate(layout);
+        }
+        state.report();
+        block
     }
 }
 
@@ -143,9 +172,7 @@ impl KernelHeap {
 // for; a class's blocks all have the class's layout. Nothing allocates while the lock is held.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = self.allocate(layout);
-        self.0.lock().report();
-        block.map_or(ptr::null_mut(), NonNull::as_ptr)
+        self.allocate(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {

@@ -1,19 +1,45 @@
 //! The end of a start that went wrong in Rust code: say where, then shut down with a crash reason.
 
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use xen_bindings::console::{self, Emergency};
+use xen_bindings::console;
 use xen_bindings::{hypercall, shutdown};
+
+/// A text that is collected first and then said in one piece; what is longer is cut off. Needs no heap.
+struct Text {
+    bytes: [u8; 1536],
+    length: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let count = room.len().min(text.len());
+        room[..count].copy_from_slice(&text.as_bytes()[..count]);
+        self.length += count;
+        Ok(())
+    }
+}
+
+/// Says something to every console there is.
+pub fn say(text: fmt::Arguments<'_>) {
+    let mut whole = Text {
+        bytes: [0; 1536],
+        length: 0,
+    };
+    let _ = whole.write_fmt(text);
+    console::emergency(&whole.bytes[..whole.length]);
+}
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Emergency, "\n{info}");
+    say(format_args!("\n{info}\n"));
     end()
 }
 
 /// Boot cannot go on: says why, then ends.
-pub fn fail(why: core::fmt::Arguments<'_>) -> ! {
-    let _ = writeln!(Emergency, "xenstore-stubdom cannot start: {why}");
+pub fn fail(why: fmt::Arguments<'_>) -> ! {
+    say(format_args!("xenstore-stubdom cannot start: {why}\n"));
     end()
 }
 

@@ -4,6 +4,7 @@
 //! `selftest: NAME FAILED: WHY`, then `selftest: PASS n checks` or `selftest: FAIL n of m checks`; then the domain shuts down
 //! (with reason reboot, so that a QEMU that boots it as dom0 under `-no-reboot` ends with status 0).
 //!
+//! The words `crash-panic`, `crash-fault` and `crash-overflow` end it in that way instead, after the checks.
 //! With the word `selftest-restart` as well, it runs a second time after a restart in place, and checks what must have survived. Its text
 //! goes to every console there is: a PVH domain whose console nobody reads yet is found in Xen's own log.
 
@@ -76,7 +77,28 @@ pub fn run(mut platform: Platform) -> ! {
         platform.durable[PAGE_SIZE..PAGE_SIZE + MARK.len()].copy_from_slice(MARK);
         entry::warm_start()
     }
+    crash_on_request(platform.command_line);
     shutdown::reboot()
+}
+
+/// Ends in the way that a word of the command line names, to show what the report of such an end looks like.
+fn crash_on_request(command_line: &str) {
+    let asked = |word| command_line.split([' ', ',']).any(|given| given == word);
+    if asked("crash-panic") {
+        panic!("asked for on the command line");
+    }
+    if asked("crash-fault") {
+        write_byte((&raw const entry::data_load).addr());
+    }
+    if asked("crash-overflow") {
+        use_up_stack(1);
+    }
+}
+
+/// Calls itself until the stack is used up.
+#[allow(unconditional_recursion)]
+fn use_up_stack(depth: u64) -> u64 {
+    black_box(use_up_stack(black_box(depth + 1)) + depth)
 }
 
 /// `Err` with a description unless `condition`.

@@ -8,11 +8,11 @@
 //! PV: Xen pushes the frame on the current stack; overflowing it into the guard page ends the domain.
 
 use crate::entry;
-use crate::layout::SHARED_INFO;
+use crate::layout::{PAGE_SIZE, SHARED_INFO};
+use crate::panic::say;
 use crate::wait;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
-use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use xen_bindings::abi::numbers::hypercall as nr;
 use xen_bindings::abi::paging::{FLAT_KERNEL_CS, TI_IF, TrapInfo};
@@ -254,18 +254,31 @@ extern "sysv64" fn trap_handler(frame: &TrapFrame) -> ! {
     shutdown::crash()
 }
 
-/// Everything there is to know about a trap, in one piece of text. The stack's upper words are read only if they lie in it.
+/// Everything there is to know about a trap, in one piece of text.
 fn report(frame: &TrapFrame, address: u64) {
-    let mut out = xen_bindings::console::Emergency;
     let f = frame;
-    let _ = writeln!(
-        out,
+    let guards = [
+        (
+            &raw const entry::stack_guard,
+            "\nThis is the page below the stack: it overflowed.",
+        ),
+        (
+            &raw const entry::trap_stack_guard,
+            "\nThis is the page below the stack of traps: it overflowed.",
+        ),
+    ];
+    let page = address as usize & !(PAGE_SIZE - 1);
+    let overflow = guards
+        .iter()
+        .find(|(guard, _)| f.vector == PAGE_FAULT && guard.addr() == page)
+        .map_or("", |(_, text)| text);
+    say(format_args!(
         "\ntrap {} ({}) error {:#x} at rip {:#x}, address {address:#x}\n\
          rsp {:016x} rflags {:08x} cs {:04x} ss {:04x} rbp {:016x}\n\
          rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
          rsi {:016x} rdi {:016x} r8  {:016x} r9  {:016x}\n\
          r10 {:016x} r11 {:016x} r12 {:016x} r13 {:016x}\n\
-         r14 {:016x} r15 {:016x}",
+         r14 {:016x} r15 {:016x}{overflow}\n",
         f.vector,
         name(f.vector),
         f.error_code,
@@ -289,16 +302,7 @@ fn report(frame: &TrapFrame, address: u64) {
         f.r13,
         f.r14,
         f.r15,
-    );
-    let guards = [
-        (&raw const entry::stack_guard, "stack"),
-        (&raw const entry::trap_stack_guard, "trap stack"),
-    ];
-    for (guard, stack) in guards {
-        if f.vector == PAGE_FAULT && (address as usize) & !4095 == guard.addr() {
-            let _ = writeln!(out, "this is the page below the {stack}: it overflowed");
-        }
-    }
+    ));
 }
 
 /// The processor's tables, PVH. They survive a warm restart in place and are read-only once loaded.

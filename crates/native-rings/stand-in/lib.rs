@@ -77,7 +77,8 @@ extern "C" fn xengnttab_set_max_grants(_handle: *mut c_void, _count: u32) -> c_i
 
 #[unsafe(no_mangle)]
 extern "C" fn xengnttab_map_grant_ref(_handle: *mut c_void, domid: u32, reference: u32, _protection: c_int) -> *mut c_void {
-    let page = if reference == 1 { Host::get().map(&format!("page-{domid}"), layout::PAGE) } else { std::ptr::null_mut() };
+    let state = Host::get().byte(layout::STATES, domid).map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
+    let page = if reference == 1 && state != layout::ABSENT { Host::get().map(&format!("page-{domid}"), layout::PAGE) } else { std::ptr::null_mut() };
     if page.is_null() {
         fail(EINVAL);
     }

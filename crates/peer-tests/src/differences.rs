@@ -4,7 +4,7 @@
 //! (4.17 tests some with `>` where 4.22 tests all with `>=`) the two are started with values that make the effective limits
 //! equal, see [`LIMITS`]: so the difference is exactly that much.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xenstore_core::{Configuration, Limit, Quotas};
 use xenstore_wire::MessageType::{self, *};
@@ -34,6 +34,15 @@ pub enum Difference {
     DomainNumbersAreChecked,
     /// UNWATCH of a path that cannot be: ENOENT until 4.17, EINVAL since.
     UnwatchChecksPaths,
+    /// C fires a commit's events while it writes node by node: whoever may see one only because of a parent made in the
+    /// same transaction misses it. Ours asks when all is done.
+    CommitToldByNewParent,
+    /// A shutdown and an end found in one look: C tells one or both, as its list has them; ours tells one.
+    ShutdownAndEndMerged,
+    /// A commit that concerns nodes of a domain that died meanwhile: ENOMEM in C, EAGAIN here.
+    CommitAfterOwnersEnd,
+    /// RELEASE: where C's main loop still holds the connection, the domain ends, and its end is told, after the answer.
+    ReleaseToldLate,
     /// The limit on paths holds for guests alone since 4.18; 4.17 holds dom0 to it too.
     PrivilegedPathsAreLong,
     /// A permission for a domain number that cannot be: C stores it or finds no such domain, ours says EINVAL (README).
@@ -42,7 +51,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Difference; 11] = [
+    pub const ALL: [Difference; 15] = [
         Difference::WatchLimitError,
         Difference::DeadDomainsLeaveLists,
         Difference::ConflictOnlyInC,
@@ -52,6 +61,10 @@ impl Difference {
         Difference::SpecialNodesAreNodes,
         Difference::DomainNumbersAreChecked,
         Difference::UnwatchChecksPaths,
+        Difference::CommitToldByNewParent,
+        Difference::ReleaseToldLate,
+        Difference::ShutdownAndEndMerged,
+        Difference::CommitAfterOwnersEnd,
         Difference::PrivilegedPathsAreLong,
         Difference::ImpossiblePermission,
     ];
@@ -172,6 +185,44 @@ fn plain_number(payload: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<u16>().is_ok())
 }
 
+/// Whether events of a commit that both made may differ like this: ours tells everything that C tells, in C's order, and
+/// something more.
+pub fn commit_tells_more(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
+    c.iter().all(|(domid, events)| {
+        let mut told = ours.get(domid).into_iter().flatten();
+        events.iter().all(|event| told.any(|other| other == event))
+    })
+}
+
+/// Whether events differ only in when the answer came.
+pub fn answer_came_elsewhere(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
+    let events = |all: &BTreeMap<u16, Vec<String>>| -> Vec<(u16, String)> {
+        let each = all.iter().flat_map(|(domid, list)| list.iter().map(|event| (*domid, event.clone())));
+        each.filter(|(_, event)| event != ANSWER).collect()
+    };
+    events(c) == events(ours)
+}
+
+/// Whether the events of ends and shutdowns differ only in how often `@releaseDomain` is told to the same watches.
+pub fn ends_merged(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
+    let once = |all: &BTreeMap<u16, Vec<String>>| -> Vec<(u16, String)> {
+        let mut events: Vec<(u16, String)> = Vec::new();
+        for (domid, list) in all {
+            for event in list {
+                let event = (*domid, event.clone());
+                if !event.1.starts_with("@releaseDomain") || !events.contains(&event) {
+                    events.push(event);
+                }
+            }
+        }
+        events
+    };
+    once(c) == once(ours)
+}
+
+/// What stands in a list of messages for the answer to the request.
+pub const ANSWER: &str = "(answer)";
+
 /// Requests that Debian's 4.17 may not survive. Where it forgets to set an error it takes the last one, and if there was
 /// none it answers nothing and aborts: with a payload that is not one string where one is wanted, and with permissions for
 /// a special name that is none or not the caller's.
@@ -179,6 +230,11 @@ pub fn may_end_c(domid: u16, kind: u32, payload: &[u8]) -> bool {
     let special = payload.starts_with(b"@releaseDomain\0") || payload.starts_with(b"@introduceDomain\0");
     match MessageType::from_wire(kind) {
         Some(Directory | Read | GetPerms | Mkdir | Rm) => one_string(payload).is_none(),
+        // With its owner's end the root would be removed, and nothing works after that.
+        Some(SetPerms) if payload.starts_with(b"/\0") => payload.get(3..5) != Some(b"0\0".as_slice()),
+        // Not its end, but what domain 0 gets when it starts its own ring anew in the middle of a request is nothing to
+        // compare, and 4.17 reads 0 in whatever is no number.
+        Some(Introduce) => named_domain(payload).is_none_or(|domid| domid == 0),
         Some(SetPerms) => payload.starts_with(b"@") && (domid != 0 || !special),
         _ => false,
     }

@@ -87,7 +87,8 @@ impl Machine for Simulated {
 
     fn connect(&mut self, domid: DomId, port: u32, features: u32) -> Result<(Self::Link, Channel), ConnectFailure> {
         let mut host = self.0.borrow_mut();
-        let page = host.pages.get(&domid.0).cloned().ok_or(ConnectFailure::Grant)?;
+        let exists = host.states.get(&domid.0).is_some_and(|state| state.exists);
+        let page = host.pages.get(&domid.0).filter(|_| exists).cloned().ok_or(ConnectFailure::Grant)?;
         if port > REMOTE_PORT_MAX {
             return Err(ConnectFailure::EventChannel);
         }
@@ -170,6 +171,8 @@ impl Peer for Ours {
 
     fn settle(&mut self) -> Result<BTreeMap<u16, Vec<Message>>, String> {
         let mut kicks = Vec::new();
+        // Twice nothing: the last round may have published without more to do for itself.
+        let mut quiet = 0;
         for _ in 0..100_000 {
             let mut moved = self.guests.pump(&mut kicks);
             {
@@ -180,7 +183,8 @@ impl Peer for Ours {
                 }
             }
             moved |= self.service.round();
-            if !moved && self.host.borrow().pending.is_empty() {
+            quiet = if moved || !self.host.borrow().pending.is_empty() { 0 } else { quiet + 1 };
+            if quiet == 2 {
                 return Ok(self.guests.take());
             }
         }

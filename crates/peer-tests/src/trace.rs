@@ -105,7 +105,8 @@ impl Style {
 pub fn steps(seed: u64, count: usize) -> Vec<Step> {
     let mut maker = Maker { random: Random::new(seed), style: Style::of_seed(seed), in_transaction: None };
     let mut steps: Vec<Step> = GUESTS.iter().map(|domid| Step::Revive { domid: *domid }).collect();
-    for (path, permissions) in [("/shared", "b0|"), ("/shared/half", "r0|w2|"), ("/closed", "n0|r1|")] {
+    let (half, closed) = if maker.style.targets { ("r0|", "n0|") } else { ("r0|w2|", "n0|r1|") };
+    for (path, permissions) in [("/shared", "b0|"), ("/shared/half", half), ("/closed", closed)] {
         steps.push(ask(0, Mkdir, &format!("{path}|")));
         steps.push(ask(0, SetPerms, &format!("{path}|{permissions}")));
     }
@@ -254,7 +255,7 @@ impl Maker {
             44 if within.is_none() && self.random.one_in(4) => (ResetWatches, self.random.of(&["|", "", "x"]).into()),
             44 => (GetDomainPath, self.random.of(&NUMBERS).into()),
             45 => (IsDomainIntroduced, self.random.of(&NUMBERS).into()),
-            46 => (Read, format!("/{}|", "a/b".repeat(self.random.below(1400) as usize))),
+            46 => (Read, format!("/{}|", "a/b".repeat(self.random.below(1300) as usize))),
             _ => (Mkdir, format!("{path}|")),
         };
         Step::Request { domid, within, kind: kind as u32, payload: payload.replace('|', "\0").into_bytes() }
@@ -274,7 +275,7 @@ impl Maker {
         let visitor = self.random.of(&[3, 4, 5, 6]);
         match self.random.below(if self.style.targets { 14 } else { 10 }) {
             0..=2 => Step::Revive { domid: visitor },
-            3 => ask(domid, Introduce, self.random.of(&["|1|1|", "4|1|", "4|1|0|", "4|1|-1|", "9|1|1|", "7|1|5000|", "x", ""])),
+            3 => ask(domid, Introduce, self.random.of(&["4|1|", "4|1|0|", "9|1|1|", "7|1|5000|", "x", ""])),
             4 => ask(domid, Introduce, &format!("{visitor}|1|{}|", self.random.below(9) + 1)),
             5 => ask(domid, Release, self.random.of(&["0|", "9|", "", "x|", "9", "4|5|"])),
             6 => ask(domid, Release, &format!("{visitor}|")),

@@ -160,11 +160,12 @@ impl Record {
         }
     }
 
-    fn survivor(self) -> Survivor {
+    fn survivor(self, index: usize) -> Survivor {
         Survivor {
             domid: self.domid,
             gref: u32::from(self.gref),
             handle: self.handle,
+            index: index as u16,
         }
     }
 }
@@ -175,6 +176,7 @@ pub struct Survivor {
     pub domid: u16,
     pub gref: u32,
     pub handle: u32,
+    index: u16,
 }
 
 /// Makes and ends windows.
@@ -252,19 +254,21 @@ impl Windows {
 
     /// The grants that a warm restart found mapped and that nobody has adopted yet.
     pub fn survivors(&self) -> impl Iterator<Item = Survivor> + '_ {
-        self.adoptable().map(|(_, record)| record.survivor())
+        (0..MAX_WINDOWS).filter_map(|index| self.survivor(index))
     }
 
-    fn adoptable(&self) -> impl Iterator<Item = (usize, Record)> + '_ {
-        (0..MAX_WINDOWS)
-            .map(|index| (index, self.record(index)))
-            .filter(|&(index, record)| record.used == Use::Mapped && !self.is_held(index))
+    fn survivor(&self, index: usize) -> Option<Survivor> {
+        let record = self.record(index);
+        (record.used == Use::Mapped && !self.is_held(index)).then(|| record.survivor(index))
     }
 
-    /// Takes over a grant that was mapped before a warm restart, without asking Xen. `None`: no such survivor.
+    /// Takes over a grant that was mapped before a warm restart, without asking Xen. `None`: no such survivor, or adopted already.
     pub fn adopt(&mut self, survivor: Survivor) -> Option<Window> {
-        let (index, record) = self.adoptable().find(|(_, record)| record.survivor() == survivor)?;
-        self.window(index, record.handle)
+        let index = usize::from(survivor.index);
+        if self.survivor(index) != Some(survivor) {
+            return None;
+        }
+        self.window(index, survivor.handle)
     }
 
     fn window(&mut self, index: usize, handle: u32) -> Option<Window> {
@@ -497,7 +501,7 @@ mod tests {
     fn a_survivor_is_found_by_its_record() {
         let mut windows = windows();
         windows.set(17, MAPPED);
-        let survivor = MAPPED.survivor();
+        let survivor = MAPPED.survivor(17);
         assert!(windows.survivors().eq([survivor]));
         assert_eq!(windows.free_index(), Some(0));
         windows.hold(17, true);

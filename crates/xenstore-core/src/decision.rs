@@ -21,6 +21,10 @@ use crate::server::Server;
 use crate::transaction::{Facets, Transaction, Write};
 use crate::tree::Memory;
 
+/// What a node takes besides name, value and permissions, at most: the head of its block (about 40 bytes), its entries in
+/// both indexes of a large directory (about 30, in blocks that are at least half full) and in the table of ids (4).
+const LASTING_OVERHEAD: usize = 128;
+
 /// The payload of a successful reply, or the news that it comes later.
 pub(crate) enum Answer {
     /// Sent with the type of the request.
@@ -62,8 +66,8 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub actions: Vec<Action>,
     /// Nodes and bytes charged so far by this decision.
     charged: BTreeMap<DomId, (i64, i64)>,
-    /// Bytes of the tree's memory that this decision's changes take at most.
-    spent: usize,
+    /// Bytes of the tree's memory that this decision's changes take for good, at most.
+    added: usize,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
 }
@@ -217,7 +221,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             outputs: Vec::new(),
             actions: Vec::new(),
             charged: BTreeMap::new(),
-            spent: 0,
+            added: 0,
             collected: None,
         }
     }
@@ -275,7 +279,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.outputs.clear();
         self.actions.clear();
         self.charged.clear();
-        self.spent = 0;
+        self.added = 0;
         self.collected = None;
         self.view.discard();
     }
@@ -515,18 +519,26 @@ impl<'s, M: Memory> Decision<'s, M> {
         Ok(())
     }
 
-    /// The tree's memory is for everyone: below its reserve only privileged callers may add to it. All that this decision
-    /// writes is counted together, because applying it must not fail.
+    /// The tree's memory is for everyone: below its reserve only privileged callers may add to it. What this decision adds
+    /// for good is counted together, because applying it must not fail; what one change needs while it is made is free
+    /// again when the next one comes.
     fn room(&mut self, path: Path<'_>, value: usize, permissions: usize) -> Result<(), Errno> {
         let tree = &self.server.tree;
         let payload = value.saturating_add(permissions.saturating_mul(4));
-        self.spent = self.spent.saturating_add(tree.cost_of(self.view.base(), path, payload));
+        let needed = self.added.saturating_add(tree.cost_of(self.view.base(), path, payload));
         let room = if self.caller.privileged {
             tree.room_with_reserve()
         } else {
             tree.room()
         };
-        if self.spent <= room { Ok(()) } else { Err(Errno::ENOSPC) }
+        if needed > room {
+            return Err(Errno::ENOSPC);
+        }
+        let lasting = payload
+            .saturating_add(path.name().len())
+            .saturating_add(LASTING_OVERHEAD);
+        self.added = self.added.saturating_add(lasting);
+        Ok(())
     }
 
     /// Makes one node whose parent exists.

@@ -527,3 +527,20 @@ fn control_shows_and_sets() {
     bed.start(5);
     assert_eq!(bed.ask(5, Control, 0, "help|"), "!EACCES");
 }
+
+#[test]
+fn a_transaction_of_many_writes_fits_into_the_smallest_domain() {
+    // The default domain of 8 MiB has about 3.5 MiB of durable pages.
+    let configuration = xenstore_core::Configuration::default();
+    let mut bed = Bed::with(configuration, 3_500_000);
+    for first in [0, 1000, 2000, 3000, 4000] {
+        let transaction = bed.begin(0);
+        for number in first..first + 1000 {
+            let answer = bed.ask(0, Write, transaction, &format!("/many/child-{number}|value"));
+            assert_eq!(answer, "OK|", "child {number}");
+        }
+        assert_eq!(bed.commit(0, transaction), "OK|");
+    }
+    assert_eq!(bed.service.server().tree().figures().exhausted, 0);
+    bed.check();
+}
