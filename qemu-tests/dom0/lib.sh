@@ -35,8 +35,24 @@ step() {
         mark step "$NAME" ok
     else
         mark step "$NAME" FAIL "${WHY:-exit status $STATUS}"
+        [ "$READER" = person ] || store_still_answers
         return 1
     fi
+}
+
+# After a failure: a store that is silent would fail every further step too, slowly. So the run ends here, with all that can be learnt.
+store_still_answers() {
+    [ -n "$STORE_STARTED" ] || return 0
+    timeout 30 xenstore-exists / && return
+    mark begin store-answers
+    show_event_channels
+    # Xen tells about the domains and their event channels, and twice what the processor is doing.
+    xl debug-keys qed
+    xl debug-keys d
+    show_store_console
+    mark step store-answers FAIL "no answer after the step above failed"
+    mark done
+    poweroff -f
 }
 
 # show NAME TITLE COMMAND: a step of the tour; the command is one string, as a person would type it.

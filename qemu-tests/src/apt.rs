@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::sources::Mirror;
 
 /// Debian's keys, where the package debian-archive-keyring puts them.
-const DEBIAN_KEYRINGS: [&str; 2] = ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
+const DEBIAN_KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+];
 
 /// A private apt state in a folder.
 pub struct PrivateApt {
@@ -36,8 +39,13 @@ impl PrivateApt {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("creating {}", folder.display()))?;
         }
         fs::write(folder.join("status"), "")?;
-        fs::write(folder.join("sources.list"), source_line(suite, mirror, existing_keyring(mirror)))?;
-        let apt = PrivateApt { folder: folder.to_owned() };
+        fs::write(
+            folder.join("sources.list"),
+            source_line(suite, mirror, existing_keyring(mirror)),
+        )?;
+        let apt = PrivateApt {
+            folder: folder.to_owned(),
+        };
         apt.run("apt-get", &["-qq", "update"]).context(
             "apt could not read the package lists of the mirror that this machine's own apt uses \
              (signature trouble: install debian-archive-keyring; another mirror: set XENSTORE_TEST_MIRROR)",
@@ -48,7 +56,8 @@ impl PrivateApt {
     /// The direct dependencies of `package`, of alternatives all of them.
     pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         let mut arguments = vec!["depends"];
-        let left_out = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"].map(|kind| format!("--no-{kind}"));
+        let left_out = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"]
+            .map(|kind| format!("--no-{kind}"));
         arguments.extend(left_out.iter().map(String::as_str));
         arguments.push(package);
         let output = self.run("apt-cache", &arguments)?;
@@ -63,7 +72,13 @@ impl PrivateApt {
         let found = parse_print_uris(&String::from_utf8_lossy(&output.stdout));
         packages
             .iter()
-            .map(|name| found.iter().find(|package| package.name == *name).cloned().with_context(|| format!("apt offers no file for {name}")))
+            .map(|name| {
+                found
+                    .iter()
+                    .find(|package| package.name == *name)
+                    .cloned()
+                    .with_context(|| format!("apt offers no file for {name}"))
+            })
             .collect()
     }
 
@@ -108,15 +123,25 @@ impl PrivateApt {
         for option in options {
             command.arg("-o").arg(option);
         }
-        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
 }
 
 /// The keys to check the mirror with: what the machine's own entry names, else Debian's keyring, else what apt trusts anyway.
 fn existing_keyring(mirror: &Mirror) -> Option<String> {
-    let own = mirror.signed_by.clone().filter(|value| files_in(value).all(|file| Path::new(file).exists()));
-    own.or_else(|| DEBIAN_KEYRINGS.iter().find(|file| Path::new(file).exists()).map(|file| (*file).to_owned()))
+    let own = mirror
+        .signed_by
+        .clone()
+        .filter(|value| files_in(value).all(|file| Path::new(file).exists()));
+    own.or_else(|| {
+        DEBIAN_KEYRINGS
+            .iter()
+            .find(|file| Path::new(file).exists())
+            .map(|file| (*file).to_owned())
+    })
 }
 
 /// `Signed-By` may name several files, with commas or blanks between them.
@@ -138,7 +163,12 @@ fn source_line(suite: &str, mirror: &Mirror, keyring: Option<String>) -> String 
 
 fn parse_depends(text: &str) -> Vec<String> {
     text.lines()
-        .filter_map(|line| line.trim_start().trim_start_matches('|').strip_prefix("Depends: ").or_else(|| line.trim_start().strip_prefix("PreDepends: ")))
+        .filter_map(|line| {
+            line.trim_start()
+                .trim_start_matches('|')
+                .strip_prefix("Depends: ")
+                .or_else(|| line.trim_start().strip_prefix("PreDepends: "))
+        })
         .filter(|name| !name.starts_with('<'))
         .map(|name| name.trim().split(':').next().unwrap_or_default().to_owned())
         .collect()
@@ -152,7 +182,11 @@ fn parse_print_uris(text: &str) -> Vec<Package> {
             let mut words = line.split_whitespace().skip(1);
             let file = words.next()?.to_owned();
             let size = words.next()?.parse().ok()?;
-            Some(Package { name: file.split('_').next()?.to_owned(), file, size })
+            Some(Package {
+                name: file.split('_').next()?.to_owned(),
+                file,
+                size,
+            })
         })
         .collect()
 }
@@ -161,8 +195,16 @@ fn checked(mut command: Command) -> Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("starting {program}"))?;
     if !output.status.success() {
-        let last = command.get_args().last().map(|argument| argument.to_string_lossy().into_owned()).unwrap_or_default();
-        bail!("{program} … {last}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        let last = command
+            .get_args()
+            .last()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        bail!(
+            "{program} … {last}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(output)
 }
@@ -179,13 +221,25 @@ mod tests {
 
     #[test]
     fn the_list_of_files_to_download_is_read() {
-        let text = "'http://m.example/pool/l/libc6_2.41-12_amd64.deb' libc6_2.41-12_amd64.deb 2847012 SHA256:00ff\nnoise\n";
-        assert_eq!(parse_print_uris(text), [Package { name: "libc6".into(), file: "libc6_2.41-12_amd64.deb".into(), size: 2_847_012 }]);
+        let text =
+            "'http://m.example/pool/l/libc6_2.41-12_amd64.deb' libc6_2.41-12_amd64.deb 2847012 SHA256:00ff\nnoise\n";
+        assert_eq!(
+            parse_print_uris(text),
+            [Package {
+                name: "libc6".into(),
+                file: "libc6_2.41-12_amd64.deb".into(),
+                size: 2_847_012
+            }]
+        );
     }
 
     #[test]
     fn a_source_line_carries_the_keyring_and_the_trust_of_the_machines_own_entry() {
-        let mirror = Mirror { uri: "http://m.example/debian".into(), signed_by: None, trusted: true };
+        let mirror = Mirror {
+            uri: "http://m.example/debian".into(),
+            signed_by: None,
+            trusted: true,
+        };
         assert_eq!(
             source_line("trixie", &mirror, Some("/a.gpg, /b.gpg".into())),
             "deb [arch=amd64 signed-by=/a.gpg,/b.gpg trusted=yes] http://m.example/debian trixie main\n"

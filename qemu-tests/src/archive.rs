@@ -72,7 +72,11 @@ impl Archive {
         let path = normal(path);
         let parents = path.match_indices('/').map(|(end, _)| &path[..end]);
         for parent in parents {
-            self.entries.entry(parent.to_owned()).or_insert(Entry { mode: FOLDER | 0o755, content: Vec::new(), device: (0, 0) });
+            self.entries.entry(parent.to_owned()).or_insert(Entry {
+                mode: FOLDER | 0o755,
+                content: Vec::new(),
+                device: (0, 0),
+            });
         }
         self.entries.insert(path.to_owned(), Entry { mode, content, device });
     }
@@ -98,7 +102,9 @@ mod tests {
         archive.link("bin", "usr/bin");
         archive.device("/dev/console", 5, 1);
         let mut plain = Vec::new();
-        GzDecoder::new(archive.finish().unwrap().as_slice()).read_to_end(&mut plain).unwrap();
+        GzDecoder::new(archive.finish().unwrap().as_slice())
+            .read_to_end(&mut plain)
+            .unwrap();
 
         let mut rest = Cursor::new(plain);
         let mut seen = Vec::new();

@@ -25,10 +25,16 @@ const TALKATIVE: &str = "loglvl=warning guest_loglvl=all";
 const QUIET: &str = "loglvl=error guest_loglvl=error";
 
 /// Steps have limits of their own, the longest of four minutes; one that is silent for longer than that hangs altogether.
-const LIMITS: Limits = Limits { silence: Duration::from_secs(300), whole: Duration::from_secs(1800) };
+const LIMITS: Limits = Limits {
+    silence: Duration::from_secs(300),
+    whole: Duration::from_secs(1800),
+};
 
 /// A kernel that runs alone as dom0 says something within seconds.
-const LIMITS_ALONE: Limits = Limits { silence: Duration::from_secs(60), whole: Duration::from_secs(180) };
+const LIMITS_ALONE: Limits = Limits {
+    silence: Duration::from_secs(60),
+    whole: Duration::from_secs(180),
+};
 
 /// Logs of this many runs are kept.
 const RUNS_KEPT: usize = 20;
@@ -62,22 +68,40 @@ impl Ready {
         let folder = run_folder()?;
         let xen = folder.join(format!("xen-{bed}"));
         let mut plain = Vec::new();
-        GzDecoder::new(fs::File::open(parts.file(&bed.hypervisor_file())?)?).read_to_end(&mut plain).context("unpacking the hypervisor")?;
+        GzDecoder::new(fs::File::open(parts.file(&bed.hypervisor_file())?)?)
+            .read_to_end(&mut plain)
+            .context("unpacking the hypervisor")?;
         fs::write(&xen, plain)?;
         let (kernel, _) = parts.kernel()?;
         let base = dom0::base(&parts)?.finish()?;
-        Ok(Ready { parts, folder, xen, kernel, xen_options: xen_options.to_owned(), base })
+        Ok(Ready {
+            parts,
+            folder,
+            xen,
+            kernel,
+            xen_options: xen_options.to_owned(),
+            base,
+        })
     }
 
     /// Boots Linux as dom0 and lets it run its scenario; `see` gets every line and the mark that it is, if it is one.
-    pub fn run(&self, name: &str, overlay: &Overlay, mut see: impl FnMut(&str, Option<&Mark>, &Transcript)) -> Result<Ended> {
+    pub fn run(
+        &self,
+        name: &str,
+        overlay: &Overlay,
+        mut see: impl FnMut(&str, Option<&Mark>, &Transcript),
+    ) -> Result<Ended> {
         let machine = self.machine(name, overlay)?;
         let log = self.log(name);
         let mut transcript = Transcript::default();
         let ended = machine.run(LIMITS, &log, |at, line| {
             let mark = transcript.line(at, line);
             see(line, mark.as_ref(), &transcript);
-            if transcript.done { Next::AboutToEnd } else { Next::Continue }
+            if transcript.done {
+                Next::AboutToEnd
+            } else {
+                Next::Continue
+            }
         });
         self.remove_initrd(name);
         let (end, took) = ended?;
@@ -97,7 +121,13 @@ impl Ready {
     /// Boots `image` itself as dom0, without any Linux, until it prints a line that `last` accepts.
     ///
     /// The transcript has one step, called `name`, which has failed if no such line came.
-    pub fn run_alone(&self, name: &str, image: &[u8], options: &str, last: impl Fn(&str) -> Option<Result<(), String>>) -> Result<Ended> {
+    pub fn run_alone(
+        &self,
+        name: &str,
+        image: &[u8],
+        options: &str,
+        last: impl Fn(&str) -> Option<Result<(), String>>,
+    ) -> Result<Ended> {
         let file = self.folder.join(format!("{name}.image"));
         fs::write(&file, image)?;
         let machine = Machine {
@@ -111,7 +141,9 @@ impl Ready {
         transcript.line(Duration::ZERO, &format!("@@ begin {name}"));
         let ended = machine.run(LIMITS_ALONE, &log, |at, line| {
             transcript.line(at, line);
-            let Some(outcome) = last(line) else { return Next::Continue };
+            let Some(outcome) = last(line) else {
+                return Next::Continue;
+            };
             let outcome = outcome.map_or_else(|why| format!("FAIL {why}"), |()| "ok".to_owned());
             transcript.line(at, &format!("@@ step {name} {outcome}"));
             transcript.done = true;
@@ -132,7 +164,10 @@ impl Ready {
         Ok(Machine {
             xen: self.xen.clone(),
             xen_options: format!("{XEN_OPTIONS} {level} dom0_mem=768M {}", self.xen_options),
-            modules: vec![(self.kernel.clone(), "console=hvc0 quiet panic=1".to_owned()), (initrd, String::new())],
+            modules: vec![
+                (self.kernel.clone(), "console=hvc0 quiet panic=1".to_owned()),
+                (initrd, String::new()),
+            ],
             memory: 2048,
         })
     }

@@ -6,8 +6,12 @@ use anyhow::{Result, anyhow};
 
 /// `$XENSTORE_TEST_CACHE`, else `$XDG_CACHE_HOME/xenstore-stubdom`, else `~/.cache/xenstore-stubdom`.
 pub fn folder() -> Result<PathBuf> {
-    choose(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
-        .ok_or_else(|| anyhow!("no cache folder: set XENSTORE_TEST_CACHE, XDG_CACHE_HOME or HOME"))
+    choose(|name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    })
+    .ok_or_else(|| anyhow!("no cache folder: set XENSTORE_TEST_CACHE, XDG_CACHE_HOME or HOME"))
 }
 
 fn choose(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {

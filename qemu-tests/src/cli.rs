@@ -86,11 +86,19 @@ struct Beds(Vec<Bed>);
 struct Stores(Vec<Store>);
 
 fn parse_beds(text: &str) -> Result<Beds, String> {
-    if text == "all" { Ok(Beds(Bed::ALL.to_vec())) } else { Bed::from_str(text, false).map(|bed| Beds(vec![bed])) }
+    if text == "all" {
+        Ok(Beds(Bed::ALL.to_vec()))
+    } else {
+        Bed::from_str(text, false).map(|bed| Beds(vec![bed]))
+    }
 }
 
 fn parse_stores(text: &str) -> Result<Stores, String> {
-    if text == "all" { Ok(Stores(Store::ALL.to_vec())) } else { Store::from_str(text, false).map(|store| Stores(vec![store])) }
+    if text == "all" {
+        Ok(Stores(Store::ALL.to_vec()))
+    } else {
+        Store::from_str(text, false).map(|store| Stores(vec![store]))
+    }
 }
 
 /// Does what the command line says.
@@ -114,12 +122,27 @@ fn dispatch(what: What) -> Result<bool> {
             }
             Ok(true)
         }
-        What::Run { scenarios, xen, store, image, xen_options } => {
+        What::Run {
+            scenarios,
+            xen,
+            store,
+            image,
+            xen_options,
+        } => {
             let stores = store.map_or_else(|| Store::OURS.to_vec(), |stores| stores.0);
             run(&chosen(&scenarios)?, &xen.0, &stores, image.as_deref(), &xen_options)
         }
-        What::Shell(one) => shell::run(&Ready::prepare(one.xen, &one.xen_options)?, one.store, one.image.as_deref()).map(|()| true),
-        What::Demo(one) => demo::run(&Ready::prepare(one.xen, &one.xen_options)?, one.store, one.image.as_deref()),
+        What::Shell(one) => shell::run(
+            &Ready::prepare(one.xen, &one.xen_options)?,
+            one.store,
+            one.image.as_deref(),
+        )
+        .map(|()| true),
+        What::Demo(one) => demo::run(
+            &Ready::prepare(one.xen, &one.xen_options)?,
+            one.store,
+            one.image.as_deref(),
+        ),
         What::Numbers(one) => numbers(&one),
         What::Fetch { xen } => {
             for bed in xen.0 {
@@ -145,7 +168,13 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
         .collect()
 }
 
-fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&Path>, xen_options: &str) -> Result<bool> {
+fn run(
+    scenarios: &[&Scenario],
+    beds: &[Bed],
+    stores: &[Store],
+    image: Option<&Path>,
+    xen_options: &str,
+) -> Result<bool> {
     host::require(&["qemu-system-x86_64"])?;
     if host::usable_kvm() {
         println!("accelerator: KVM");
@@ -180,11 +209,18 @@ fn run(scenarios: &[&Scenario], beds: &[Bed], stores: &[Store], image: Option<&P
 }
 
 fn numbers(one: &One) -> Result<bool> {
-    let Some(scenario) = scenarios::by_name("numbers") else { bail!("the scenario numbers is missing") };
+    let Some(scenario) = scenarios::by_name("numbers") else {
+        bail!("the scenario numbers is missing")
+    };
     let image = one.store.image(one.image.as_deref())?;
     let ready = Ready::prepare(one.xen, &one.xen_options)?;
     let ended = scenario.run(&ready, one.store, one.image.as_deref())?;
-    let title = format!("numbers on Xen {}, {} (processor {})", one.xen, demo::describe(one.store), if host::usable_kvm() { "real" } else { "emulated" });
+    let title = format!(
+        "numbers on Xen {}, {} (processor {})",
+        one.xen,
+        demo::describe(one.store),
+        if host::usable_kvm() { "real" } else { "emulated" }
+    );
     scenarios::print_numbers(&title, image.map(|image| image.len()), &ended.transcript);
     Ok(!ended.transcript.failed())
 }

@@ -18,29 +18,45 @@ pub fn run(ready: &Ready, store: Store, image: Option<&Path>) -> Result<bool> {
     // Between a title and the end of its step, lines are the command's output.
     let mut showing = false;
     let mut number = 0;
-    let ended = ready.run(&format!("demo-{store}"), &overlay, |line, mark, transcript| match mark {
-        Some(Mark::Title(title)) => {
-            number += 1;
-            println!("\n{number}. {title}");
-        }
-        Some(Mark::Command(command)) => {
-            println!("   dom0 # {command}");
-            showing = true;
-        }
-        Some(Mark::Passed(_) | Mark::Failed(..)) => {
-            if let Some(step) = transcript.steps.last().filter(|step| !showing || step.failure.is_some()) {
-                report::step(step);
+    let ended = ready.run(
+        &format!("demo-{store}"),
+        &overlay,
+        |line, mark, transcript| match mark {
+            Some(Mark::Title(title)) => {
+                number += 1;
+                println!("\n{number}. {title}");
             }
-            showing = false;
-        }
-        None if showing && !line.starts_with("(XEN)") => println!("   {line}"),
-        _ => {}
-    })?;
+            Some(Mark::Command(command)) => {
+                println!("   dom0 # {command}");
+                showing = true;
+            }
+            Some(Mark::Passed(_) | Mark::Failed(..)) => {
+                if let Some(step) = transcript
+                    .steps
+                    .last()
+                    .filter(|step| !showing || step.failure.is_some())
+                {
+                    report::step(step);
+                }
+                showing = false;
+            }
+            None if showing && !line.starts_with("(XEN)") => println!("   {line}"),
+            _ => {}
+        },
+    )?;
     if ended.transcript.failed() {
         report::log_of_failure(&ended.log);
     }
-    let failed = ended.transcript.steps.iter().filter(|step| step.failure.is_some()).count();
-    println!("\n{} passed, {failed} failed", ended.transcript.steps.len().saturating_sub(failed));
+    let failed = ended
+        .transcript
+        .steps
+        .iter()
+        .filter(|step| step.failure.is_some())
+        .count();
+    println!(
+        "\n{} passed, {failed} failed",
+        ended.transcript.steps.len().saturating_sub(failed)
+    );
     Ok(!ended.transcript.failed())
 }
 

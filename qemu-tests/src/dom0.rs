@@ -84,7 +84,15 @@ pub struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     /// A run read by the harness, with the store and the image as told and everything else as usual.
     pub fn new(script: &'a str, store: Store, image: Option<&'a [u8]>) -> Overlay<'a> {
-        Overlay { script, store, image, form: store, store_memory: STORE_MEMORY, measure: false, terminal: None }
+        Overlay {
+            script,
+            store,
+            image,
+            form: store,
+            store_memory: STORE_MEMORY,
+            measure: false,
+            terminal: None,
+        }
     }
 }
 
@@ -145,7 +153,11 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
         parts.bed.tools_folder(),
         overlay.store_memory,
         if overlay.measure { "yes" } else { "no" },
-        if overlay.terminal.is_some() { "person" } else { "harness" },
+        if overlay.terminal.is_some() {
+            "person"
+        } else {
+            "harness"
+        },
         overlay.terminal.as_deref().unwrap_or_default()
     );
     archive.file("bed/settings", settings);
@@ -167,13 +179,19 @@ fn guest(parts: &Parts) -> Result<Archive> {
     add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
     archive.program("init", include_str!("../guest/init.sh"));
     for name in ["poweroff", "reboot"] {
-        archive.program(&format!("sbin/{name}"), format!("#!/bin/sh\nexec /bin/busybox {name} -f\n"));
+        archive.program(
+            &format!("sbin/{name}"),
+            format!("#!/bin/sh\nexec /bin/busybox {name} -f\n"),
+        );
     }
     Ok(archive)
 }
 
 fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
-    let busybox = ["usr/bin/busybox", "bin/busybox"].iter().find(|path| parts.root.join(path).is_file()).context("no busybox among the parts")?;
+    let busybox = ["usr/bin/busybox", "bin/busybox"]
+        .iter()
+        .find(|path| parts.root.join(path).is_file())
+        .context("no busybox among the parts")?;
     archive.program("bin/busybox", fs::read(parts.root.join(busybox))?);
     archive.link("bin/sh", "busybox");
     Ok(())
@@ -192,7 +210,9 @@ fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Re
     for (name, (_, content)) in elf_needed::walk(&contents, |name| find_library(parts, name))? {
         archive.program(&format!("usr/lib/x86_64-linux-gnu/{name}"), content);
     }
-    let Some((_, content)) = find_library(parts, LOADED_AT_RUN_TIME) else { bail!("{LOADED_AT_RUN_TIME} is in none of the fetched packages") };
+    let Some((_, content)) = find_library(parts, LOADED_AT_RUN_TIME) else {
+        bail!("{LOADED_AT_RUN_TIME} is in none of the fetched packages")
+    };
     archive.program(&format!("usr/lib/x86_64-linux-gnu/{LOADED_AT_RUN_TIME}"), content);
     let mut loaders = BTreeMap::new();
     for (path, content) in &contents {
@@ -202,7 +222,9 @@ fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Re
     }
     for (loader, who) in loaders {
         let name = loader.rsplit('/').next().unwrap_or_default();
-        let Some((_, content)) = find_library(parts, name) else { bail!("{who} needs the loader {loader}, which is in none of the fetched packages") };
+        let Some((_, content)) = find_library(parts, name) else {
+            bail!("{who} needs the loader {loader}, which is in none of the fetched packages")
+        };
         archive.program(&loader, content);
     }
     Ok(())
@@ -210,16 +232,21 @@ fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Re
 
 fn find_library(parts: &Parts, name: &str) -> Option<(PathBuf, Vec<u8>)> {
     let own = format!("{}/lib", parts.bed.tools_folder());
-    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()].iter().find_map(|folder| {
-        let path = parts.root.join(folder).join(name);
-        let content = fs::read(&path).ok()?;
-        Some((path, content))
-    })
+    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()]
+        .iter()
+        .find_map(|folder| {
+            let path = parts.root.join(folder).join(name);
+            let content = fs::read(&path).ok()?;
+            Some((path, content))
+        })
 }
 
 /// oxenstored of Xen 4.20 loads this to look at domains; 4.17 has no such thing.
 fn add_oxenstored_plugin(archive: &mut Archive, parts: &Parts) -> Result<()> {
-    let path = format!("{}/ocaml/xsd_glue/xenctrl_plugin/domain_getinfo_v1.cmxs", parts.bed.tools_folder());
+    let path = format!(
+        "{}/ocaml/xsd_glue/xenctrl_plugin/domain_getinfo_v1.cmxs",
+        parts.bed.tools_folder()
+    );
     if parts.root.join(&path).is_file() {
         add_programs(archive, parts, &[path])?;
     }

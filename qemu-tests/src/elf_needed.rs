@@ -28,7 +28,9 @@ pub fn wishes(file: &[u8]) -> Result<Wishes> {
     let mut wishes = Wishes::default();
     for segment in segments {
         if segment.p_type(endian) == PT_INTERP {
-            let name = segment.data(endian, file).map_err(|()| anyhow!("PT_INTERP lies outside the file"))?;
+            let name = segment
+                .data(endian, file)
+                .map_err(|()| anyhow!("PT_INTERP lies outside the file"))?;
             wishes.interpreter = Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
         }
     }
@@ -38,7 +40,9 @@ pub fn wishes(file: &[u8]) -> Result<Wishes> {
         for entry in dynamic {
             if u32::try_from(entry.d_tag.get(endian)) == Ok(DT_NEEDED) {
                 let offset = u32::try_from(entry.d_val.get(endian))?;
-                let name = strings.get(offset).map_err(|()| anyhow!("a NEEDED name lies outside the strings"))?;
+                let name = strings
+                    .get(offset)
+                    .map_err(|()| anyhow!("a NEEDED name lies outside the strings"))?;
                 wishes.libraries.push(String::from_utf8_lossy(name).into_owned());
             }
         }
@@ -68,8 +72,13 @@ pub fn walk(
             if found.contains_key(&library) {
                 continue;
             }
-            let Some((path, content)) = load(&library) else { bail!("{who} needs {library}, which is in none of the fetched packages") };
-            open.push_back((library.clone(), wishes(&content).with_context(|| library.clone())?.libraries));
+            let Some((path, content)) = load(&library) else {
+                bail!("{who} needs {library}, which is in none of the fetched packages")
+            };
+            open.push_back((
+                library.clone(),
+                wishes(&content).with_context(|| library.clone())?.libraries,
+            ));
             found.insert(library, (path, content));
         }
     }
@@ -106,7 +115,11 @@ mod tests {
         let section = |kind: u32, offset: u64, size: usize, link: u32| {
             let mut header = Vec::new();
             header.extend([0_u32, kind].iter().flat_map(|word| word.to_le_bytes()));
-            header.extend([0_u64, 0, offset, size as u64].iter().flat_map(|word| word.to_le_bytes()));
+            header.extend(
+                [0_u64, 0, offset, size as u64]
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes()),
+            );
             header.extend([link, 0].iter().flat_map(|word| word.to_le_bytes()));
             header.extend([1_u64, 16].iter().flat_map(|word| word.to_le_bytes()));
             header
@@ -130,13 +143,19 @@ mod tests {
             };
             Some((PathBuf::from(name), content))
         });
-        assert_eq!(found.unwrap().into_keys().collect::<Vec<_>>(), ["liba.so.1", "libb.so.1", "libc.so.6"]);
+        assert_eq!(
+            found.unwrap().into_keys().collect::<Vec<_>>(),
+            ["liba.so.1", "libb.so.1", "libc.so.6"]
+        );
     }
 
     #[test]
     fn a_missing_library_is_named_together_with_who_needs_it() {
         let error = walk(&[("xl".to_owned(), elf_needing(&["libxenlight.so"]))], |_| None).unwrap_err();
-        assert_eq!(format!("{error:#}"), "xl needs libxenlight.so, which is in none of the fetched packages");
+        assert_eq!(
+            format!("{error:#}"),
+            "xl needs libxenlight.so, which is in none of the fetched packages"
+        );
     }
 
     #[test]

@@ -25,7 +25,10 @@ pub struct Entries {
 pub fn entries(image: &[u8]) -> Result<Entries> {
     let notes = xen_notes(image)?;
     let has = |wanted: u32| notes.iter().any(|(kind, _)| *kind == wanted);
-    Ok(Entries { pvh: has(PHYS32_ENTRY), pv: has(ENTRY) })
+    Ok(Entries {
+        pvh: has(PHYS32_ENTRY),
+        pv: has(ENTRY),
+    })
 }
 
 /// A copy of `image` without its PVH entry.
@@ -33,7 +36,9 @@ pub fn without_pvh_entry(image: &[u8]) -> Result<Vec<u8>> {
     let mut copy = image.to_vec();
     for (kind, offset) in xen_notes(image)? {
         if kind == PHYS32_ENTRY {
-            copy.get_mut(offset..offset + 4).ok_or_else(|| anyhow!("a note lies outside the file"))?.copy_from_slice(&BLANK.to_le_bytes());
+            copy.get_mut(offset..offset + 4)
+                .ok_or_else(|| anyhow!("a note lies outside the file"))?
+                .copy_from_slice(&BLANK.to_le_bytes());
         }
     }
     Ok(copy)
@@ -44,19 +49,27 @@ fn xen_notes(image: &[u8]) -> Result<Vec<(u32, usize)>> {
     let header = FileHeader64::<Endianness>::parse(image).map_err(|error| anyhow!("not a 64-bit ELF file: {error}"))?;
     let endian = header.endian()?;
     let mut found = Vec::new();
-    for segment in header.program_headers(endian, image)?.iter().filter(|segment| segment.p_type(endian) == PT_NOTE) {
+    for segment in header
+        .program_headers(endian, image)?
+        .iter()
+        .filter(|segment| segment.p_type(endian) == PT_NOTE)
+    {
         let (start, size) = segment.file_range(endian);
         let (mut at, end) = (usize::try_from(start)?, usize::try_from(start.saturating_add(size))?);
         while at.saturating_add(12) <= end {
             let word = |offset: usize| -> Result<u32> {
-                let bytes = image.get(offset..offset + 4).ok_or_else(|| anyhow!("a note lies outside the file"))?;
+                let bytes = image
+                    .get(offset..offset + 4)
+                    .ok_or_else(|| anyhow!("a note lies outside the file"))?;
                 Ok(u32::from_le_bytes(bytes.try_into()?))
             };
             let (name_size, descriptor_size, kind) = (word(at)? as usize, word(at + 4)? as usize, word(at + 8)?);
             if image.get(at + 12..at + 16) == Some(b"Xen\0") && name_size == 4 {
                 found.push((kind, at + 8));
             }
-            let Some(next) = padded(name_size).zip(padded(descriptor_size)).and_then(|(name, descriptor)| (at + 12).checked_add(name)?.checked_add(descriptor))
+            let Some(next) = padded(name_size)
+                .zip(padded(descriptor_size))
+                .and_then(|(name, descriptor)| (at + 12).checked_add(name)?.checked_add(descriptor))
             else {
                 bail!("a note is longer than any file")
             };
@@ -91,7 +104,11 @@ mod tests {
         file.extend([64_u16, 56, 1, 64, 0, 0].iter().flat_map(|word| word.to_le_bytes()));
         file.extend([PT_NOTE, 4].iter().flat_map(|word| word.to_le_bytes()));
         let size = segment.len() as u64;
-        file.extend([120_u64, 0, 0, size, size, 4].iter().flat_map(|word| word.to_le_bytes()));
+        file.extend(
+            [120_u64, 0, 0, size, size, 4]
+                .iter()
+                .flat_map(|word| word.to_le_bytes()),
+        );
         file.extend(segment);
         file
     }

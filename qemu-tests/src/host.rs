@@ -6,12 +6,20 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// A program that this harness runs, and the Debian package that has it. `setup.sh` knows these and what building needs.
-const PROGRAMS: [(&str, &str); 4] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("dpkg-deb", "dpkg"), ("apt-get", "apt"), ("apt-cache", "apt")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
+    ("apt-cache", "apt"),
+];
 
 /// Fails with the one line to run if one of `programs` is missing.
 pub fn require(programs: &[&str]) -> Result<()> {
-    let missing: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();
+    let missing: Vec<&str> = programs
+        .iter()
+        .copied()
+        .filter(|program| find(program).is_none())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -21,19 +29,29 @@ pub fn require(programs: &[&str]) -> Result<()> {
 
 /// Installs what is missing of everything that this project's commands use. Returns whether all is there now.
 pub fn set_up() -> Result<bool> {
-    let status = Command::new("sh").args(["-c", include_str!("../setup.sh")]).status().context("starting sh")?;
+    let status = Command::new("sh")
+        .args(["-c", include_str!("../setup.sh")])
+        .status()
+        .context("starting sh")?;
     Ok(status.success())
 }
 
 /// Whether QEMU can use KVM for Xen: it needs the device and nested virtualisation, because Xen itself starts PVH guests.
 pub fn usable_kvm() -> bool {
-    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_ok();
     let processor = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| has_nested_virtualisation(&text));
     device && processor
 }
 
 fn has_nested_virtualisation(cpuinfo: &str) -> bool {
-    cpuinfo.lines().filter(|line| line.starts_with("flags")).any(|line| line.split_whitespace().any(|flag| flag == "svm" || flag == "vmx"))
+    cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .any(|line| line.split_whitespace().any(|flag| flag == "svm" || flag == "vmx"))
 }
 
 /// Looks for `program` in PATH and in the folders that an ordinary user's PATH lacks.
@@ -46,7 +64,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn packages_of(programs: &[&str]) -> Vec<&'static str> {
-    let mut packages: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| programs.contains(program)).map(|(_, package)| *package).collect();
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| programs.contains(program))
+        .map(|(_, package)| *package)
+        .collect();
     packages.dedup();
     packages
 }
@@ -61,13 +83,21 @@ mod tests {
 
     #[test]
     fn every_missing_program_is_named_by_its_package_once() {
-        assert_eq!(packages_of(&["apt-get", "apt-cache", "qemu-system-x86_64"]), ["qemu-system-x86", "apt"]);
-        assert_eq!(install_line(&["apt"]), "sudo apt-get install -y --no-install-recommends apt");
+        assert_eq!(
+            packages_of(&["apt-get", "apt-cache", "qemu-system-x86_64"]),
+            ["qemu-system-x86", "apt"]
+        );
+        assert_eq!(
+            install_line(&["apt"]),
+            "sudo apt-get install -y --no-install-recommends apt"
+        );
     }
 
     #[test]
     fn a_processor_without_nested_virtualisation_means_emulation() {
         assert!(has_nested_virtualisation("flags\t\t: fpu svm sse\n"));
-        assert!(!has_nested_virtualisation("model name\t: svm vmx\nflags\t\t: fpu svmlike\n"));
+        assert!(!has_nested_virtualisation(
+            "model name\t: svm vmx\nflags\t\t: fpu svmlike\n"
+        ));
     }
 }

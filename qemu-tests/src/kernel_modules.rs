@@ -31,7 +31,10 @@ impl Modules {
             }
         }
         let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
-        let builtin = builtin.lines().filter_map(|line| module_name(line.rsplit('/').next()?)).collect();
+        let builtin = builtin
+            .lines()
+            .filter_map(|line| module_name(line.rsplit('/').next()?))
+            .collect();
         Ok(Modules { by_name, builtin })
     }
 
@@ -40,7 +43,8 @@ impl Modules {
         let mut loaded = BTreeSet::new();
         let mut order = Vec::new();
         // Depth first with an explicit stack; a module is put into the order when it is met the second time.
-        let mut open: Vec<(String, Option<Vec<u8>>)> = wanted.iter().rev().map(|name| (canonical(name), None)).collect();
+        let mut open: Vec<(String, Option<Vec<u8>>)> =
+            wanted.iter().rev().map(|name| (canonical(name), None)).collect();
         while let Some((name, content)) = open.pop() {
             if let Some(content) = content {
                 if loaded.insert(name.clone()) {
@@ -51,7 +55,10 @@ impl Modules {
             if loaded.contains(&name) || self.builtin.contains(&name) {
                 continue;
             }
-            let path = self.by_name.get(&name).with_context(|| format!("the kernel has no module {name}"))?;
+            let path = self
+                .by_name
+                .get(&name)
+                .with_context(|| format!("the kernel has no module {name}"))?;
             let content = decompressed(path)?;
             let dependencies = dependencies(&content).with_context(|| path.display().to_string())?;
             open.push((name, Some(content)));
@@ -77,13 +84,15 @@ fn decompressed(path: &Path) -> Result<Vec<u8>> {
         return Ok(file);
     }
     let mut content = Vec::new();
-    lzma_rs::xz_decompress(&mut file.as_slice(), &mut content).map_err(|error| anyhow!("{}: {error:?}", path.display()))?;
+    lzma_rs::xz_decompress(&mut file.as_slice(), &mut content)
+        .map_err(|error| anyhow!("{}: {error:?}", path.display()))?;
     Ok(content)
 }
 
 /// The `depends=` line of the section `.modinfo`, whose lines end in NUL.
 fn dependencies(module: &[u8]) -> Result<Vec<String>> {
-    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(module).map_err(|error| anyhow!("not a module: {error}"))?;
+    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(module)
+        .map_err(|error| anyhow!("not a module: {error}"))?;
     let section = file.section_by_name(".modinfo").context("no .modinfo")?;
     Ok(parse_depends(section.data()?))
 }
@@ -92,7 +101,12 @@ fn parse_depends(modinfo: &[u8]) -> Vec<String> {
     modinfo
         .split(|byte| *byte == 0)
         .filter_map(|line| std::str::from_utf8(line).ok()?.strip_prefix("depends="))
-        .flat_map(|list| list.split(',').filter(|name| !name.is_empty()).map(canonical).collect::<Vec<_>>())
+        .flat_map(|list| {
+            list.split(',')
+                .filter(|name| !name.is_empty())
+                .map(canonical)
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -109,7 +123,10 @@ mod tests {
 
     #[test]
     fn dependencies_are_read_from_modinfo() {
-        assert_eq!(parse_depends(b"license=GPL\0depends=xen-privcmd,mii\0name=x\0"), ["xen_privcmd", "mii"]);
+        assert_eq!(
+            parse_depends(b"license=GPL\0depends=xen-privcmd,mii\0name=x\0"),
+            ["xen_privcmd", "mii"]
+        );
         assert!(parse_depends(b"depends=\0").is_empty());
     }
 }

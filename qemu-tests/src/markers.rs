@@ -105,7 +105,10 @@ impl Transcript {
 
     /// The output of the step called `name`.
     pub fn output_of(&self, name: &str) -> Option<&[String]> {
-        self.steps.iter().find(|step| step.name == name).map(|step| step.output.as_slice())
+        self.steps
+            .iter()
+            .find(|step| step.name == name)
+            .map(|step| step.output.as_slice())
     }
 
     /// Turns a step that its script took for good into a failure.
@@ -121,9 +124,18 @@ impl Transcript {
     }
 
     fn close(&mut self, name: &str, failure: Option<String>, at: Duration) {
-        let began = self.open.take().filter(|(open, _)| open == name).map_or(at, |(_, began)| began);
+        let began = self
+            .open
+            .take()
+            .filter(|(open, _)| open == name)
+            .map_or(at, |(_, began)| began);
         let output = std::mem::take(&mut self.output);
-        self.steps.push(Step { name: name.to_owned(), failure, took: at.saturating_sub(began), output });
+        self.steps.push(Step {
+            name: name.to_owned(),
+            failure,
+            took: at.saturating_sub(began),
+            output,
+        });
     }
 }
 
@@ -137,10 +149,19 @@ mod tests {
 
     #[test]
     fn marks_are_recognised_also_behind_an_unfinished_line() {
-        assert_eq!(Mark::parse("@@ begin store-starts"), Some(Mark::Begin("store-starts".into())));
+        assert_eq!(
+            Mark::parse("@@ begin store-starts"),
+            Some(Mark::Begin("store-starts".into()))
+        );
         assert_eq!(Mark::parse("# @@ step a ok "), Some(Mark::Passed("a".into())));
-        assert_eq!(Mark::parse("@@ step a FAIL exit status 3"), Some(Mark::Failed("a".into(), "exit status 3".into())));
-        assert_eq!(Mark::parse("@@ value first-answer 12 ms"), Some(Mark::Value("first-answer".into(), "12 ms".into())));
+        assert_eq!(
+            Mark::parse("@@ step a FAIL exit status 3"),
+            Some(Mark::Failed("a".into(), "exit status 3".into()))
+        );
+        assert_eq!(
+            Mark::parse("@@ value first-answer 12 ms"),
+            Some(Mark::Value("first-answer".into(), "12 ms".into()))
+        );
         assert_eq!(Mark::parse("@@ step a perhaps"), None);
         assert_eq!(Mark::parse("user@@host"), None);
     }
@@ -148,14 +169,31 @@ mod tests {
     #[test]
     fn a_step_has_its_own_output_and_time() {
         let mut transcript = Transcript::default();
-        let lines = ["noise", "@@ begin a", "hello", "@@ step a ok", "@@ begin b", "world", "@@ step b ok", "@@ done"];
+        let lines = [
+            "noise",
+            "@@ begin a",
+            "hello",
+            "@@ step a ok",
+            "@@ begin b",
+            "world",
+            "@@ step b ok",
+            "@@ done",
+        ];
         for (at, line) in (1..).zip(lines) {
             transcript.line(second(at), line);
         }
         transcript.end(second(9), "powered off");
         // The first step is the boot, so its time counts from power on.
-        let step = |name: &str, took, line: &str| Step { name: name.into(), failure: None, took, output: vec![line.into()] };
-        assert_eq!(transcript.steps, [step("a", second(4), "hello"), step("b", second(2), "world")]);
+        let step = |name: &str, took, line: &str| Step {
+            name: name.into(),
+            failure: None,
+            took,
+            output: vec![line.into()],
+        };
+        assert_eq!(
+            transcript.steps,
+            [step("a", second(4), "hello"), step("b", second(2), "world")]
+        );
         assert!(!transcript.failed());
     }
 

@@ -19,7 +19,12 @@ use crate::sources::{self, Mirror};
 const LAYOUT: u32 = 1;
 
 /// Documentation that no test reads; it would be a third of the unpacked files.
-const NOT_NEEDED: [&str; 4] = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"];
+const NOT_NEEDED: [&str; 4] = [
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/lintian",
+];
 
 /// A complete, unpacked set of parts.
 pub struct Parts {
@@ -44,7 +49,11 @@ impl Parts {
     pub fn file(&self, path: &str) -> Result<PathBuf> {
         let file = self.root.join(path);
         if !file.is_file() {
-            bail!("{path} is not among the parts of Xen {} ({}); delete that folder to fetch them again", self.bed, self.root.display());
+            bail!(
+                "{path} is not among the parts of Xen {} ({}); delete that folder to fetch them again",
+                self.bed,
+                self.root.display()
+            );
         }
         Ok(file)
     }
@@ -52,10 +61,19 @@ impl Parts {
     /// The dom0 kernel and the folder of its modules.
     pub fn kernel(&self) -> Result<(PathBuf, PathBuf)> {
         let boot = self.root.join("boot");
-        let kernel = entries(&boot)?.into_iter().find(|path| file_name(path).starts_with("vmlinuz-")).context("no vmlinuz among the parts")?;
+        let kernel = entries(&boot)?
+            .into_iter()
+            .find(|path| file_name(path).starts_with("vmlinuz-"))
+            .context("no vmlinuz among the parts")?;
         let release = file_name(&kernel).trim_start_matches("vmlinuz-").to_owned();
-        let modules = ["usr/lib/modules", "lib/modules"].iter().map(|folder| self.root.join(folder).join(&release)).find(|folder| folder.is_dir());
-        Ok((kernel, modules.with_context(|| format!("no modules for Linux {release} among the parts"))?))
+        let modules = ["usr/lib/modules", "lib/modules"]
+            .iter()
+            .map(|folder| self.root.join(folder).join(&release))
+            .find(|folder| folder.is_dir());
+        Ok((
+            kernel,
+            modules.with_context(|| format!("no modules for Linux {release} among the parts"))?,
+        ))
     }
 }
 
@@ -71,7 +89,13 @@ fn fetch(bed: Bed, cache: &Path, root: &Path) -> Result<()> {
     fs::create_dir_all(&downloads)?;
     fs::create_dir_all(&unpacked)?;
     for (index, package) in packages.iter().enumerate() {
-        println!("fetching {} ({}/{}, {} KiB)", package.name, index + 1, packages.len(), package.size.div_ceil(1024));
+        println!(
+            "fetching {} ({}/{}, {} KiB)",
+            package.name,
+            index + 1,
+            packages.len(),
+            package.size.div_ceil(1024)
+        );
         let file = apt.download(package, &downloads)?;
         unpack(&file, &unpacked)?;
     }
@@ -95,7 +119,11 @@ fn fetch(bed: Bed, cache: &Path, root: &Path) -> Result<()> {
 
 fn mirror() -> Result<Mirror> {
     if let Some(uri) = std::env::var("XENSTORE_TEST_MIRROR").ok().filter(|uri| !uri.is_empty()) {
-        return Ok(Mirror { uri, signed_by: None, trusted: false });
+        return Ok(Mirror {
+            uri,
+            signed_by: None,
+            trusted: false,
+        });
     }
     sources::debian_mirror(&sources::of_this_machine())
         .ok_or_else(|| anyhow!("this machine's apt knows no Debian mirror; set XENSTORE_TEST_MIRROR to the address of one (it ends in /debian)"))
@@ -111,7 +139,12 @@ fn packages(bed: Bed, apt: &PrivateApt) -> Result<Vec<String>> {
         "busybox-static".to_owned(),
     ];
     let kernel = apt.depends("linux-image-amd64")?;
-    packages.push(kernel.into_iter().find(|name| name.starts_with("linux-image-")).context("linux-image-amd64 depends on no kernel")?);
+    packages.push(
+        kernel
+            .into_iter()
+            .find(|name| name.starts_with("linux-image-"))
+            .context("linux-image-amd64 depends on no kernel")?,
+    );
 
     let mut libraries = BTreeSet::new();
     let mut unseen = vec![bed.tools_package(), "xenstore-utils".to_owned()];
@@ -128,16 +161,29 @@ fn packages(bed: Bed, apt: &PrivateApt) -> Result<Vec<String>> {
 }
 
 fn unpack(package: &Path, into: &Path) -> Result<()> {
-    let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(into).output().context("starting dpkg-deb")?;
+    let output = Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(package)
+        .arg(into)
+        .output()
+        .context("starting dpkg-deb")?;
     if !output.status.success() {
-        bail!("dpkg-deb -x {}: {}\n{}", package.display(), output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "dpkg-deb -x {}: {}\n{}",
+            package.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?.flatten().map(|entry| entry.path()).collect();
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("reading {}", folder.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     entries.sort();
     Ok(entries)
 }

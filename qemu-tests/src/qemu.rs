@@ -80,11 +80,19 @@ const DEBUG_KEYS: &[u8] = b"\x01\x01\x01qed";
 
 impl Machine {
     /// Runs the machine to its end; every line goes into `log` with the time since power on, and to `line`.
-    pub fn run(&self, limits: Limits, log: &Path, mut line: impl FnMut(Duration, &str) -> Next) -> Result<(End, Duration)> {
+    pub fn run(
+        &self,
+        limits: Limits,
+        log: &Path,
+        mut line: impl FnMut(Duration, &str) -> Next,
+    ) -> Result<(End, Duration)> {
         let mut log = BufWriter::new(File::create(log).with_context(|| format!("creating {}", log.display()))?);
         let mut command = self.command()?;
         command.args(["-serial", "stdio", "-monitor", "none"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         writeln!(log, "{command:?}")?;
         let start = Instant::now();
         let mut child = Kill(command.spawn().context("starting qemu-system-x86_64")?);
@@ -102,7 +110,11 @@ impl Machine {
         let mut ending = false;
         let mut asked = false;
         let end = 'end: loop {
-            let until = if asked { deadline } else { deadline.min(last + limits.silence) };
+            let until = if asked {
+                deadline
+            } else {
+                deadline.min(last + limits.silence)
+            };
             let bytes = match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => bytes,
                 Err(RecvTimeoutError::Disconnected) => break End::PoweredOff,
@@ -145,7 +157,9 @@ impl Machine {
     pub fn run_on_terminal(&self, log: &Path) -> Result<()> {
         let mut command = self.command()?;
         // One character device for the line and QEMU's monitor (Ctrl-a c), which leaves Ctrl-C to the machine and keeps a log.
-        command.arg("-chardev").arg(format!("stdio,id=terminal,mux=on,signal=off,logfile={}", escaped(log)));
+        command
+            .arg("-chardev")
+            .arg(format!("stdio,id=terminal,mux=on,signal=off,logfile={}", escaped(log)));
         command.args(["-serial", "chardev:terminal", "-mon", "chardev=terminal"]);
         let mut child = Kill(command.spawn().context("starting qemu-system-x86_64")?);
         child.0.wait()?;
@@ -163,16 +177,38 @@ impl Machine {
             Command::new("qemu-system-x86_64")
         };
         if host::usable_kvm() {
-            command.args(["-accel", "kvm", "-cpu", "host"]);
+            command.args(["-accel", "kvm", "-cpu", "host", "-smp", "2"]);
         } else {
             // max: SVM with nested paging, for PVH guests. -rdtscp: QEMU 7.2 reports no next instruction for its intercept, and Xen stops
             // the guest. -xsave: with it QEMU 7.2 and Xen mix up XMM registers of virtual processors that share one.
-            command.args(["-accel", "tcg", "-cpu", "max,-rdtscp,-xsave"]);
+            //
+            // One processor: with two, each emulated by a thread of its own, a busy host runs them at different times, and Xen (locks,
+            // calls from one processor to the other) loses minutes waiting. Measured with three other busy processes on two cores:
+            // test-xenstore -i 20 took 2.7 s with one processor, and with two it was given up after minutes.
+            command.args(["-accel", "tcg", "-cpu", "max,-rdtscp,-xsave", "-smp", "1"]);
         }
-        command.args(["-smp", "2", "-m", &self.memory.to_string(), "-display", "none", "-no-reboot", "-nodefaults"]);
-        command.arg("-kernel").arg(&self.xen).arg("-append").arg(&self.xen_options);
-        let modules: Vec<String> =
-            self.modules.iter().map(|(file, options)| format!("{} {}", escaped(file), options.replace(',', ",,")).trim_end().to_owned()).collect();
+        command.args([
+            "-m",
+            &self.memory.to_string(),
+            "-display",
+            "none",
+            "-no-reboot",
+            "-nodefaults",
+        ]);
+        command
+            .arg("-kernel")
+            .arg(&self.xen)
+            .arg("-append")
+            .arg(&self.xen_options);
+        let modules: Vec<String> = self
+            .modules
+            .iter()
+            .map(|(file, options)| {
+                format!("{} {}", escaped(file), options.replace(',', ",,"))
+                    .trim_end()
+                    .to_owned()
+            })
+            .collect();
         command.arg("-initrd").arg(modules.join(","));
         Ok(command)
     }

@@ -25,12 +25,22 @@ impl Outcome {
             .iter()
             .filter_map(|step| step.failure.as_ref().map(|why| format!("{}: {why}", step.name)))
             .collect();
-        Outcome { title, failures, steps: transcript.steps.len(), took }
+        Outcome {
+            title,
+            failures,
+            steps: transcript.steps.len(),
+            took,
+        }
     }
 
     /// It could not even be tried.
     pub fn impossible(title: String, why: String) -> Outcome {
-        Outcome { title, failures: vec![why], steps: 0, took: Duration::ZERO }
+        Outcome {
+            title,
+            failures: vec![why],
+            steps: 0,
+            took: Duration::ZERO,
+        }
     }
 }
 
@@ -55,8 +65,17 @@ pub fn log_of_failure(log: &Path) {
 pub fn summary(outcomes: &[Outcome], logs: &[PathBuf]) -> bool {
     println!();
     for outcome in outcomes {
-        let word = if outcome.failures.is_empty() { "passed" } else { "FAILED" };
-        println!("{word}  {:<44} {:>3} steps {:>7.1} s", outcome.title, outcome.steps, outcome.took.as_secs_f64());
+        let word = if outcome.failures.is_empty() {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        println!(
+            "{word}  {:<44} {:>3} steps {:>7.1} s",
+            outcome.title,
+            outcome.steps,
+            outcome.took.as_secs_f64()
+        );
         for failure in &outcome.failures {
             println!("        {failure}");
         }
@@ -70,7 +89,9 @@ pub fn summary(outcomes: &[Outcome], logs: &[PathBuf]) -> bool {
 }
 
 fn last_lines(log: &Path) -> Vec<String> {
-    let Ok(file) = std::fs::File::open(log) else { return Vec::new() };
+    let Ok(file) = std::fs::File::open(log) else {
+        return Vec::new();
+    };
     let mut lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
     lines.split_off(lines.len().saturating_sub(LINES_SHOWN))
 }

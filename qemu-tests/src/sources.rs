@@ -29,24 +29,45 @@ pub struct Mirror {
 }
 
 /// Codenames and aliases of Debian's own suites: an entry with one of them points at a Debian mirror.
-const DEBIAN_SUITES: [&str; 9] =
-    ["bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"];
+const DEBIAN_SUITES: [&str; 9] = [
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
 
 /// Finds the Debian mirror among `sources`, preferring none over another but the order in which they are written.
 pub fn debian_mirror(sources: &[Source]) -> Option<Mirror> {
     sources.iter().find_map(|source| {
-        let debian = source.suites.iter().any(|suite| DEBIAN_SUITES.contains(&suite.as_str()));
+        let debian = source
+            .suites
+            .iter()
+            .any(|suite| DEBIAN_SUITES.contains(&suite.as_str()));
         let main = source.components.iter().any(|component| component == "main");
         let uri = source.uris.iter().find(|uri| is_the_main_archive(uri))?;
-        (debian && main).then(|| Mirror { uri: uri.clone(), signed_by: source.signed_by.clone(), trusted: source.trusted })
+        (debian && main).then(|| Mirror {
+            uri: uri.clone(),
+            signed_by: source.signed_by.clone(),
+            trusted: source.trusted,
+        })
     })
 }
 
 /// Other vendors publish under Debian's codenames too; a mirror of Debian itself ends in `/debian`, or is a bare host or a list.
 fn is_the_main_archive(uri: &str) -> bool {
-    let path = uri.split_once("://").map_or(uri, |(_, rest)| rest).trim_end_matches('/');
+    let path = uri
+        .split_once("://")
+        .map_or(uri, |(_, rest)| rest)
+        .trim_end_matches('/');
     let last = path.rsplit('/').next().unwrap_or("");
-    uri.starts_with("mirror+file:") || uri.starts_with("cdrom:") || last.starts_with("debian") && !last.contains("security")
+    uri.starts_with("mirror+file:")
+        || uri.starts_with("cdrom:")
+        || last.starts_with("debian") && !last.contains("security")
 }
 
 /// Everything in `/etc/apt`: `sources.list` and the parts in `sources.list.d`, in apt's order.
@@ -61,7 +82,9 @@ pub fn of_this_machine() -> Vec<Source> {
 }
 
 fn parse_file(file: &Path) -> Vec<Source> {
-    let Ok(text) = std::fs::read_to_string(file) else { return Vec::new() };
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return Vec::new();
+    };
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("sources") => parse_deb822(&text),
         Some("list") => text.lines().filter_map(parse_line).collect(),
@@ -78,14 +101,20 @@ fn parse_line(line: &str) -> Option<Source> {
         (options, rest) = bracketed.split_once(']')?;
     }
     let option = |name: &str| {
-        options.split_whitespace().filter_map(|option| option.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        options
+            .split_whitespace()
+            .filter_map(|option| option.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     };
     let mut words = rest.split_whitespace().map(str::to_owned);
     Some(Source {
         uris: vec![words.next()?],
         suites: vec![words.next()?],
         components: words.collect(),
-        signed_by: option("signed-by").filter(|value| value.starts_with('/')).map(str::to_owned),
+        signed_by: option("signed-by")
+            .filter(|value| value.starts_with('/'))
+            .map(str::to_owned),
         trusted: option("trusted") == Some("yes"),
     })
 }
@@ -114,14 +143,27 @@ fn parse_deb822(text: &str) -> Vec<Source> {
 }
 
 fn source_of_stanza(fields: &[(String, String)]) -> Option<Source> {
-    let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let words = |name: &str| field(name).unwrap_or("").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let field = |name: &str| {
+        fields
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let words = |name: &str| {
+        field(name)
+            .unwrap_or("")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let enabled = !matches!(field("enabled"), Some("no" | "false" | "0" | "off"));
     (enabled && words("types").iter().any(|kind| kind == "deb")).then(|| Source {
         uris: words("uris"),
         suites: words("suites"),
         components: words("components"),
-        signed_by: field("signed-by").filter(|value| value.starts_with('/')).map(str::to_owned),
+        signed_by: field("signed-by")
+            .filter(|value| value.starts_with('/'))
+            .map(str::to_owned),
         trusted: matches!(field("trusted"), Some("yes" | "true" | "1")),
     })
 }
@@ -156,7 +198,10 @@ Components: main
         let sources = parse_deb822(DEB822);
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
-        assert_eq!(sources[0].signed_by.as_deref(), Some("/usr/share/keyrings/debian-archive-keyring.gpg"));
+        assert_eq!(
+            sources[0].signed_by.as_deref(),
+            Some("/usr/share/keyrings/debian-archive-keyring.gpg")
+        );
         assert_eq!(sources[1].components, ["main", "contrib"]);
     }
 
@@ -168,7 +213,10 @@ Components: main
 
     #[test]
     fn one_line_entries_with_and_without_options_are_read() {
-        let source = parse_line("deb [arch=amd64 trusted=yes signed-by=/k.gpg] http://m.example/debian/ trixie main contrib # x").unwrap();
+        let source = parse_line(
+            "deb [arch=amd64 trusted=yes signed-by=/k.gpg] http://m.example/debian/ trixie main contrib # x",
+        )
+        .unwrap();
         assert_eq!(source.uris, ["http://m.example/debian/"]);
         assert_eq!(source.components, ["main", "contrib"]);
         assert_eq!((source.signed_by.as_deref(), source.trusted), (Some("/k.gpg"), true));

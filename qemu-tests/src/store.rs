@@ -71,10 +71,16 @@ impl std::fmt::Display for Store {
 /// `target/xenstore-stubdom`, and for PV `target/xenstore-stubdom-pv` if there is one: below the current folder, else in the checkout
 /// that this program was built from.
 fn default_image(store: Store) -> Result<PathBuf> {
-    let names: &[&str] = if store == Store::Pv { &["xenstore-stubdom-pv", "xenstore-stubdom"] } else { &["xenstore-stubdom"] };
+    let names: &[&str] = if store == Store::Pv {
+        &["xenstore-stubdom-pv", "xenstore-stubdom"]
+    } else {
+        &["xenstore-stubdom"]
+    };
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let folders = [PathBuf::from("target"), checkout];
-    let candidates = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
+    let candidates = folders
+        .iter()
+        .flat_map(|folder| names.iter().map(|name| folder.join(name)));
     match candidates.into_iter().find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("there is no target/xenstore-stubdom yet: build it with `make`, or name one with --image"),

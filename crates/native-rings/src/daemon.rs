@@ -38,14 +38,26 @@ impl Daemon {
         let mut command = Command::new(&xenstored.program);
         // In the foreground, its database in memory.
         command.args(["-N", "-I"]).args(options);
-        command.env_clear().env("LD_PRELOAD", stand_in).env("LD_LIBRARY_PATH", libraries);
+        command
+            .env_clear()
+            .env("LD_PRELOAD", stand_in)
+            .env("LD_LIBRARY_PATH", libraries);
         command.env(layout::FOLDER, folder.path()).env("XENSTORED_RUNDIR", run);
-        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        command
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output);
         folder.expect_idle();
-        let child = command
-            .spawn()
-            .map_err(|source| Failure::Start { program: xenstored.program.clone(), source })?;
-        let mut daemon = Daemon { child, program: xenstored.program.clone(), messages };
+        let child = command.spawn().map_err(|source| Failure::Start {
+            program: xenstored.program.clone(),
+            source,
+        })?;
+        let mut daemon = Daemon {
+            child,
+            program: xenstored.program.clone(),
+            messages,
+        };
         while !folder.is_idle() {
             daemon.listen(folder, &mut Vec::new())?;
         }
@@ -60,7 +72,11 @@ impl Daemon {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(Failure::Ended { program: self.program.clone(), status, text: self.messages() });
+                return Err(Failure::Ended {
+                    program: self.program.clone(),
+                    status,
+                    text: self.messages(),
+                });
             }
         }
         Err(Failure::Silent { seconds: PATIENCE })
@@ -68,7 +84,10 @@ impl Daemon {
 
     /// What it wrote to its standard error.
     pub fn messages(&self) -> String {
-        fs::read(&self.messages).map_or_else(|error| error.to_string(), |text| String::from_utf8_lossy(&text).into_owned())
+        fs::read(&self.messages).map_or_else(
+            |error| error.to_string(),
+            |text| String::from_utf8_lossy(&text).into_owned(),
+        )
     }
 
     /// Its process id, for those who want its processor time.

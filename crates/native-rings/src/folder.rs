@@ -45,9 +45,16 @@ impl Folder {
     pub fn new() -> Result<Folder, Failure> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         // Short: a Unix socket's path inside it must stay below 108 bytes.
-        let name = format!("native-rings-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "native-rings-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(Failure::file(&path))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(Failure::file(&path))?;
         let control = new_file(&path.join(layout::CONTROL), layout::CONTROL_SIZE)?;
         let control = Mapping::new(&control, layout::CONTROL_SIZE).map_err(Failure::file(&path))?;
         // No newline: some servers parse the number strictly.
@@ -96,7 +103,9 @@ impl Folder {
 
     /// How often the server has notified a domain, whether or not an earlier notification was still pending.
     pub fn notifications(&self) -> u64 {
-        self.control.long(layout::NOTIFICATIONS).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.control
+            .long(layout::NOTIFICATIONS)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// The domain's event channel fires. Nothing happens while an earlier event waits to be taken.
@@ -120,7 +129,9 @@ impl Folder {
     fn send(&mut self, port: u32) -> Result<(), Failure> {
         let path = self.path.join(layout::TO_SERVER);
         // Each channel is in the FIFO at most once, so 16,000 domains fit into its 64 KiB.
-        self.to_server.write_all(&port.to_ne_bytes()).map_err(Failure::file(&path))?;
+        self.to_server
+            .write_all(&port.to_ne_bytes())
+            .map_err(Failure::file(&path))?;
         self.sent = self.sent.wrapping_add(1);
         self.idle = false;
         Ok(())
@@ -164,7 +175,10 @@ impl Folder {
         for number in numbers {
             match number.try_into().map_or(layout::IDLE, u32::from_ne_bytes) {
                 layout::IDLE => {
-                    let taken = self.control.word(layout::TAKEN).map_or(0, |taken| taken.load(Ordering::SeqCst));
+                    let taken = self
+                        .control
+                        .word(layout::TAKEN)
+                        .map_or(0, |taken| taken.load(Ordering::SeqCst));
                     self.idle = taken == self.sent;
                 }
                 domid => {
@@ -190,7 +204,12 @@ impl Drop for Folder {
 
 fn new_file(path: &Path, length: usize) -> Result<File, Failure> {
     let make = || -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.set_len(length as u64)?;
         Ok(file)
     };
@@ -199,11 +218,16 @@ fn new_file(path: &Path, length: usize) -> Result<File, Failure> {
 
 fn fifo(path: &Path) -> Result<File, Failure> {
     use std::os::unix::ffi::OsStrExt as _;
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())
-        .map_err(|error| Failure::File { path: path.to_owned(), source: error.into() })?;
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|error| Failure::File {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
     // SAFETY: `name` is a C string that lives during the call.
     if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } != 0 {
-        return Err(Failure::File { path: path.to_owned(), source: io::Error::last_os_error() });
+        return Err(Failure::File {
+            path: path.to_owned(),
+            source: io::Error::last_os_error(),
+        });
     }
     // Open for both directions, on both sides: so neither end ever sees the other as closed.
     let mut options = OpenOptions::new();
@@ -212,7 +236,11 @@ fn fifo(path: &Path) -> Result<File, Failure> {
 }
 
 fn wait_readable(file: &File, limit: Duration) -> io::Result<()> {
-    let mut polled = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polled = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     let milliseconds = libc::c_int::try_from(limit.as_millis().max(1)).unwrap_or(libc::c_int::MAX);
     // SAFETY: one pollfd of ours, which outlives the call.
     match unsafe { libc::poll(&raw mut polled, 1, milliseconds) } {
@@ -230,7 +258,11 @@ mod tests {
     fn a_page_is_shared_and_what_lies_outside_reads_as_zero() {
         let folder = Folder::new().unwrap();
         let page = folder.build(5).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(folder.path().join("page-5")).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(folder.path().join("page-5"))
+            .unwrap();
         let other = Page::map(&file).unwrap();
         page.store(2048, 0x0102_0304);
         page.write(1020, &[1, 2, 3, 4, 5]);

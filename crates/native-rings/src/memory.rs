@@ -32,8 +32,16 @@ impl Mapping {
     pub fn new(file: &File, length: usize) -> io::Result<Mapping> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice takes nothing that exists.
-        let address =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
         match NonNull::new(address.cast()) {
             Some(start) if address != libc::MAP_FAILED => Ok(Mapping { start, length }),
             _ => Err(io::Error::last_os_error()),
@@ -54,12 +62,14 @@ impl Mapping {
 
     pub fn word(&self, offset: usize) -> Option<&AtomicU32> {
         // SAFETY: as in `byte`; the mapping is page aligned.
-        self.at(offset, 4).map(|place| unsafe { AtomicU32::from_ptr(place.cast()) })
+        self.at(offset, 4)
+            .map(|place| unsafe { AtomicU32::from_ptr(place.cast()) })
     }
 
     pub fn long(&self, offset: usize) -> Option<&AtomicU64> {
         // SAFETY: as in `word`.
-        self.at(offset, 8).map(|place| unsafe { AtomicU64::from_ptr(place.cast()) })
+        self.at(offset, 8)
+            .map(|place| unsafe { AtomicU64::from_ptr(place.cast()) })
     }
 
     /// How many bytes from `offset` on lie inside, at most `wanted`.

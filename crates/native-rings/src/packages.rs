@@ -40,7 +40,10 @@ impl Xenstored {
     /// Makes a folder with Xen's libraries alone: beside them may lie a libc that is not this machine's.
     pub(crate) fn link_libraries(&self, folder: &Path) -> Result<PathBuf, Failure> {
         fs::create_dir(folder).map_err(Failure::file(folder))?;
-        for entry in fs::read_dir(&self.libraries).map_err(Failure::file(&self.libraries))?.flatten() {
+        for entry in fs::read_dir(&self.libraries)
+            .map_err(Failure::file(&self.libraries))?
+            .flatten()
+        {
             let name = entry.file_name();
             if name.to_str().is_some_and(|name| name.starts_with("libxen")) {
                 let link = folder.join(&name);
@@ -60,12 +63,19 @@ pub fn xenstored() -> Result<Xenstored, Failure> {
     }
     let found = roots.iter().find(|root| root.join(PROGRAM).is_file());
     let root = found.ok_or_else(|| Failure::NotInPackages(roots[1].join(PROGRAM)))?;
-    Ok(Xenstored { program: root.join(PROGRAM), libraries: root.join(LIBRARIES) })
+    Ok(Xenstored {
+        program: root.join(PROGRAM),
+        libraries: root.join(LIBRARIES),
+    })
 }
 
 /// `$XENSTORE_TEST_CACHE`, else `$XDG_CACHE_HOME/xenstore-stubdom`, else `~/.cache/xenstore-stubdom`.
 fn cache() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("XENSTORE_TEST_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|base| base.join("xenstore-stubdom")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/xenstore-stubdom")))
@@ -77,7 +87,10 @@ fn fetch(cache: &Path, root: &Path) -> Result<(), Failure> {
     let work = cache.join(format!("parts/.xenstored-4.17-{}", std::process::id()));
     let unpacked = work.join("root");
     fs::create_dir_all(&unpacked).map_err(Failure::file(&unpacked))?;
-    run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&work))?;
+    run(Command::new("apt-get")
+        .arg("download")
+        .args(PACKAGES)
+        .current_dir(&work))?;
     for entry in fs::read_dir(&work).map_err(Failure::file(&work))?.flatten() {
         if entry.path().extension() == Some(OsStr::new("deb")) {
             run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
@@ -98,7 +111,11 @@ fn run(command: &mut Command) -> Result<(), Failure> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Failure::Ended { program, status: output.status, text })
+            Err(Failure::Ended {
+                program,
+                status: output.status,
+                text,
+            })
         }
     }
 }

@@ -9,7 +9,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use crate::layout;
 
 unsafe extern "C" {
-    fn mmap(address: *mut c_void, length: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
+    fn mmap(
+        address: *mut c_void,
+        length: usize,
+        protection: c_int,
+        flags: c_int,
+        fd: c_int,
+        offset: i64,
+    ) -> *mut c_void;
     pub fn munmap(address: *mut c_void, length: usize) -> c_int;
     fn close(fd: c_int) -> c_int;
     pub fn read(fd: c_int, to: *mut c_void, length: usize) -> isize;
@@ -64,12 +71,19 @@ impl Host {
         static HOST: OnceLock<Host> = OnceLock::new();
         HOST.get_or_init(|| {
             let folder = std::env::var_os(layout::FOLDER).unwrap_or_else(|| panic!("{} is not set", layout::FOLDER));
-            let mut host =
-                Host { folder: folder.into(), control: std::ptr::null_mut(), to_server: -1, from_server: -1 };
+            let mut host = Host {
+                folder: folder.into(),
+                control: std::ptr::null_mut(),
+                to_server: -1,
+                from_server: -1,
+            };
             host.to_server = host.open(layout::TO_SERVER);
             host.from_server = host.open(layout::FROM_SERVER);
             host.control = host.map(layout::CONTROL, layout::CONTROL_SIZE).cast();
-            assert!(!host.control.is_null() && host.to_server >= 0 && host.from_server >= 0, "the shared folder lacks files");
+            assert!(
+                !host.control.is_null() && host.to_server >= 0 && host.from_server >= 0,
+                "the shared folder lacks files"
+            );
             host
         })
     }
@@ -94,7 +108,11 @@ impl Host {
         let address = unsafe { mmap(std::ptr::null_mut(), length, PROT_READ_WRITE, MAP_SHARED, fd, 0) };
         // SAFETY: `fd` was opened above; a mapping outlives its file descriptor.
         unsafe { close(fd) };
-        if address.addr() == usize::MAX { std::ptr::null_mut() } else { address }
+        if address.addr() == usize::MAX {
+            std::ptr::null_mut()
+        } else {
+            address
+        }
     }
 
     /// A shared word of the control file.

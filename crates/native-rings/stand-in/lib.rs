@@ -47,8 +47,15 @@ extern "C" fn xc_interface_close(_handle: *mut c_void) -> c_int {
 /// # Safety
 /// `info` has room for one `xc_dominfo_t`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn xc_domain_getinfo(_handle: *mut c_void, domid: u32, _count: c_uint, info: *mut DomainInfo) -> c_int {
-    let state = Host::get().byte(layout::STATES, domid).map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
+unsafe extern "C" fn xc_domain_getinfo(
+    _handle: *mut c_void,
+    domid: u32,
+    _count: c_uint,
+    info: *mut DomainInfo,
+) -> c_int {
+    let state = Host::get()
+        .byte(layout::STATES, domid)
+        .map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
     let flags = match state {
         layout::ALIVE => 1 << 5,
         layout::SHUTDOWN => 1 << 2,
@@ -56,7 +63,14 @@ unsafe extern "C" fn xc_domain_getinfo(_handle: *mut c_void, domid: u32, _count:
         _ => return 0,
     };
     // SAFETY: the caller has room for the whole structure, of which this is the beginning.
-    unsafe { info.write(DomainInfo { domid, ssidref: 0, flags, shutdown_reason: 0 }) };
+    unsafe {
+        info.write(DomainInfo {
+            domid,
+            ssidref: 0,
+            flags,
+            shutdown_reason: 0,
+        })
+    };
     1
 }
 
@@ -76,9 +90,20 @@ extern "C" fn xengnttab_set_max_grants(_handle: *mut c_void, _count: u32) -> c_i
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn xengnttab_map_grant_ref(_handle: *mut c_void, domid: u32, reference: u32, _protection: c_int) -> *mut c_void {
-    let state = Host::get().byte(layout::STATES, domid).map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
-    let page = if reference == 1 && state != layout::ABSENT { Host::get().map(&format!("page-{domid}"), layout::PAGE) } else { std::ptr::null_mut() };
+extern "C" fn xengnttab_map_grant_ref(
+    _handle: *mut c_void,
+    domid: u32,
+    reference: u32,
+    _protection: c_int,
+) -> *mut c_void {
+    let state = Host::get()
+        .byte(layout::STATES, domid)
+        .map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
+    let page = if reference == 1 && state != layout::ABSENT {
+        Host::get().map(&format!("page-{domid}"), layout::PAGE)
+    } else {
+        std::ptr::null_mut()
+    };
     if page.is_null() {
         fail(EINVAL);
     }
@@ -116,7 +141,10 @@ extern "C" fn xenevtchn_fd(_handle: *mut c_void) -> c_int {
 /// A domain's local port follows from its number, so that the driver knows it without being told.
 #[unsafe(no_mangle)]
 extern "C" fn xenevtchn_bind_interdomain(_handle: *mut c_void, domid: u32, remote_port: u32) -> c_int {
-    match domid.checked_add(layout::FIRST_PORT).and_then(|port| c_int::try_from(port).ok()) {
+    match domid
+        .checked_add(layout::FIRST_PORT)
+        .and_then(|port| c_int::try_from(port).ok())
+    {
         Some(port) if remote_port <= layout::REMOTE_PORT_MAX => port,
         _ => fail(EINVAL),
     }
@@ -143,7 +171,10 @@ extern "C" fn xenevtchn_notify(_handle: *mut c_void, port: u32) -> c_int {
     host.long(layout::NOTIFICATIONS).fetch_add(1, Ordering::Relaxed);
     let domid = port.wrapping_sub(layout::FIRST_PORT);
     // As in hardware: an event that is pending already is not sent twice.
-    if host.byte(layout::FROM_SERVER_PENDING, domid).is_some_and(|pending| pending.swap(1, Ordering::SeqCst) == 0) {
+    if host
+        .byte(layout::FROM_SERVER_PENDING, domid)
+        .is_some_and(|pending| pending.swap(1, Ordering::SeqCst) == 0)
+    {
         host.tell(domid);
     }
     0
@@ -183,7 +214,8 @@ unsafe extern "C" fn poll(fds: *mut c_void, count: u64, timeout: c_int) -> c_int
         return ready;
     }
     let host = Host::get();
-    host.word(layout::TAKEN).store(TAKEN.load(Ordering::SeqCst), Ordering::SeqCst);
+    host.word(layout::TAKEN)
+        .store(TAKEN.load(Ordering::SeqCst), Ordering::SeqCst);
     host.tell(layout::IDLE);
     // SAFETY: the caller's arguments.
     unsafe { syscall(SYS_POLL, fds, count, timeout) as c_int }

@@ -30,7 +30,8 @@ pub enum Difference {
     TransactionIds,
     /// GET_PERMS of special paths: EINVAL or ENOENT until 4.21, where they were no nodes; readable since.
     SpecialNodesAreNodes,
-    /// Numbers of domains are checked since 4.18; 4.17 takes what atoi makes of anything.
+    /// Numbers of domains are checked since 4.18; 4.17 takes what atoi makes of anything. (Where that would change
+    /// something, see [`is_left_out`].)
     DomainNumbersAreChecked,
     /// UNWATCH of a path that cannot be: ENOENT until 4.17, EINVAL since.
     UnwatchChecksPaths,
@@ -47,11 +48,19 @@ pub enum Difference {
     PrivilegedPathsAreLong,
     /// A permission for a domain number that cannot be: C stores it or finds no such domain, ours says EINVAL (README).
     ImpossiblePermission,
+    /// OURS IS WRONG: RELEASE, RESUME and SET_TARGET of a domain that is known and not introduced must be ENOENT.
+    MendNotIntroduced,
+    /// OURS IS WRONG: a commit's events come in the order in which the transaction first touched the nodes, reads included,
+    /// not in that of the changes.
+    MendCommitOrder,
+    /// OURS IS WRONG: that SET_PERMS was refused with EPERM is not kept as observed, so a commit succeeds although a change
+    /// of the node since would have made it another answer.
+    MendOwnerNotObserved,
 }
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Difference; 15] = [
+    pub const ALL: [Difference; 18] = [
         Difference::WatchLimitError,
         Difference::DeadDomainsLeaveLists,
         Difference::ConflictOnlyInC,
@@ -67,14 +76,19 @@ impl Difference {
         Difference::CommitAfterOwnersEnd,
         Difference::PrivilegedPathsAreLong,
         Difference::ImpossiblePermission,
+        Difference::MendNotIntroduced,
+        Difference::MendCommitOrder,
+        Difference::MendOwnerNotObserved,
     ];
 }
 
 /// A limit: ours, its value here, C's option with its value there, so that both allow equally much.
-pub const LIMITS: [(Limit, u32, &[&str]); 4] = [
+pub const LIMITS: [(Limit, u32, &[&str]); 5] = [
+    // C: at 300 no further one is made. Ours: reaching 301 is refused.
+    (Limit::Nodes, 301, &["-E", "300"]),
     // C: more than 12 is refused before one is added, so 13 are allowed. Ours: reaching 14 is refused.
     (Limit::Watches, 14, &["-W", "12"]),
-    // The same test in both: 4.17 refuses when there are 4 and one more starts… after `>`: 5 are allowed.
+    // C: with more than 4 open none is started, so 5 are allowed. Ours: reaching 6 is refused.
     (Limit::Transactions, 6, &["-t", "4"]),
     // C: more than 5 entries are refused. Ours: 6 or more.
     (Limit::NodePermissions, 6, &["-A", "5"]),
@@ -88,12 +102,19 @@ pub fn our_configuration() -> Configuration {
     for (limit, value, _) in LIMITS {
         quotas.set(limit, value);
     }
-    Configuration { quotas, event_timeout: 0, ..Configuration::default() }
+    Configuration {
+        quotas,
+        event_timeout: 0,
+        ..Configuration::default()
+    }
 }
 
 /// How C is started.
 pub fn c_options() -> Vec<String> {
-    LIMITS.iter().flat_map(|(_, _, options)| options.iter().map(|option| (*option).to_owned())).collect()
+    LIMITS
+        .iter()
+        .flat_map(|(_, _, options)| options.iter().map(|option| (*option).to_owned()))
+        .collect()
 }
 
 /// What is known when two answers are held against each other.
@@ -128,10 +149,15 @@ pub fn of_answers(circumstances: &Circumstances<'_>, c: &Message, ours: &Message
         }
         Some(Read) if c_text == "!EINVAL" && our_text == "!ENOENT" && circumstances.domid == 0 => {
             let long = circumstances.payload.len() > 2048;
-            if long { Ok(Some(Difference::PrivilegedPathsAreLong)) } else { Err(()) }
+            if long {
+                Ok(Some(Difference::PrivilegedPathsAreLong))
+            } else {
+                Err(())
+            }
         }
-        // DEFECT 1
-        Some(Release | Resume | SetTarget) if c_text == "!ENOENT" && our_text == "!EINVAL" => Ok(Some(Difference::DomainNumbersAreChecked)),
+        Some(Release | Resume | SetTarget) if c_text == "!ENOENT" && our_text == "!EINVAL" => {
+            Ok(Some(Difference::MendNotIntroduced))
+        }
         Some(Watch) if c_text == "!E2BIG" && our_text == "!ENOSPC" => Ok(Some(Difference::WatchLimitError)),
         Some(Unwatch) if c_text == "!ENOENT" && our_text == "!EINVAL" => Ok(Some(Difference::UnwatchChecksPaths)),
         Some(TransactionStart) if same_form && circumstances.ids_differ => Ok(Some(Difference::TransactionIds)),
@@ -141,8 +167,8 @@ pub fn of_answers(circumstances: &Circumstances<'_>, c: &Message, ours: &Message
         Some(GetPerms) if circumstances.payload.starts_with(b"@") && c_text == "!EINVAL" => {
             Ok(Some(Difference::SpecialNodesAreNodes))
         }
-        Some(GetDomainPath | IsDomainIntroduced | Introduce | Release | Resume | SetTarget)
-            if our_text == "!EINVAL" && !plain_number(circumstances.payload) =>
+        Some(GetDomainPath | IsDomainIntroduced | Release | Resume)
+            if our_text == "!EINVAL" && !plain_number(first(circumstances.payload)) =>
         {
             Ok(Some(Difference::DomainNumbersAreChecked))
         }
@@ -179,10 +205,14 @@ fn entries_left_out(c: &str, ours: &str, died: &BTreeSet<u16>) -> bool {
     next.is_none()
 }
 
-/// The payload begins with a decimal number of 16 bits and nothing else before the first NUL.
-fn plain_number(payload: &[u8]) -> bool {
-    let text = payload.split(|byte| *byte == 0).next().unwrap_or_default();
+/// A decimal number of 16 bits and nothing else.
+fn plain_number(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<u16>().is_ok())
+}
+
+/// The first string of a payload, terminated or not.
+fn first(payload: &[u8]) -> &[u8] {
+    payload.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// Whether events of a commit that both made may differ like this: ours tells everything that C tells, in C's order, and
@@ -197,10 +227,35 @@ pub fn commit_tells_more(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Ve
 /// Whether events differ only in when the answer came.
 pub fn answer_came_elsewhere(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
     let events = |all: &BTreeMap<u16, Vec<String>>| -> Vec<(u16, String)> {
-        let each = all.iter().flat_map(|(domid, list)| list.iter().map(|event| (*domid, event.clone())));
+        let each = all
+            .iter()
+            .flat_map(|(domid, list)| list.iter().map(|event| (*domid, event.clone())));
         each.filter(|(_, event)| event != ANSWER).collect()
     };
     events(c) == events(ours)
+}
+
+/// As [`commit_tells_more`], in any order.
+pub fn commit_tells_more_anywhere(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
+    c.iter().all(|(domid, events)| {
+        let mut left: Vec<&String> = ours.get(domid).into_iter().flatten().collect();
+        events.iter().all(|event| {
+            left.iter()
+                .position(|other| *other == event)
+                .map(|at| left.swap_remove(at))
+                .is_some()
+        })
+    })
+}
+
+/// Whether each domain is told the same, in another order.
+pub fn only_order_differs(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<String>>) -> bool {
+    let sorted = |all: &BTreeMap<u16, Vec<String>>| {
+        let mut all = all.clone();
+        all.values_mut().for_each(|list| list.sort());
+        all
+    };
+    sorted(c) == sorted(ours)
 }
 
 /// Whether the events of ends and shutdowns differ only in how often `@releaseDomain` is told to the same watches.
@@ -223,19 +278,28 @@ pub fn ends_merged(c: &BTreeMap<u16, Vec<String>>, ours: &BTreeMap<u16, Vec<Stri
 /// What stands in a list of messages for the answer to the request.
 pub const ANSWER: &str = "(answer)";
 
-/// Requests that Debian's 4.17 may not survive. Where it forgets to set an error it takes the last one, and if there was
-/// none it answers nothing and aborts: with a payload that is not one string where one is wanted, and with permissions for
-/// a special name that is none or not the caller's.
-pub fn may_end_c(domid: u16, kind: u32, payload: &[u8]) -> bool {
-    let special = payload.starts_with(b"@releaseDomain\0") || payload.starts_with(b"@introduceDomain\0");
+/// Requests that are left out, because Debian's 4.17 may not survive them or does something else for good.
+///
+/// Where it forgets to set an error it takes the last one, and if there was none it answers nothing and aborts: with a
+/// payload that is not one string where one is wanted, and with permissions for a special name that is none or not the
+/// caller's. It removes the root with the domain that owns it. It takes anything for the number of a domain.
+pub fn is_left_out(domid: u16, kind: u32, payload: &[u8]) -> bool {
+    let mut strings = payload.split(|byte| *byte == 0);
+    let (first, second) = (strings.next().unwrap_or_default(), strings.next().unwrap_or_default());
     match MessageType::from_wire(kind) {
         Some(Directory | Read | GetPerms | Mkdir | Rm) => one_string(payload).is_none(),
-        // With its owner's end the root would be removed, and nothing works after that.
-        Some(SetPerms) if payload.starts_with(b"/\0") => payload.get(3..5) != Some(b"0\0".as_slice()),
-        // Not its end, but what domain 0 gets when it starts its own ring anew in the middle of a request is nothing to
-        // compare, and 4.17 reads 0 in whatever is no number.
-        Some(Introduce) => named_domain(payload).is_none_or(|domid| domid == 0),
-        Some(SetPerms) => payload.starts_with(b"@") && (domid != 0 || !special),
+        Some(SetPerms) => match first {
+            // Domains 0 to 2 do not end here.
+            b"/" | b"@releaseDomain" | b"@introduceDomain" => {
+                (first != b"/" && domid != 0)
+                    || !second.get(1..).is_some_and(|owner| matches!(owner, b"0" | b"1" | b"2"))
+            }
+            _ => first.starts_with(b"@"),
+        },
+        // What domain 0 gets when it starts its own ring anew in the middle of a request is nothing to compare.
+        Some(Introduce) => !plain_number(first) || first == b"0",
+        Some(Release | Resume) => !plain_number(first) && atoi(first) != 0,
+        Some(SetTarget) => !plain_number(first) || !plain_number(second),
         _ => false,
     }
 }

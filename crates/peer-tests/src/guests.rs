@@ -27,7 +27,11 @@ impl Message {
     /// The payload for people: `|` for each NUL, `!` before the name of an error.
     pub fn text(&self) -> String {
         let text = readable(&self.payload);
-        if self.kind == 16 { format!("!{}", text.trim_end_matches('|')) } else { text }
+        if self.kind == 16 {
+            format!("!{}", text.trim_end_matches('|'))
+        } else {
+            text
+        }
     }
 }
 
@@ -63,7 +67,15 @@ impl<P: SharedPage> Guests<P> {
     /// A domain with a new page, in place of what it was.
     pub fn build(&mut self, domid: u16, page: P) {
         let ring = ClientRing::adopt(&page);
-        self.0.insert(domid, Guest { page, ring, outgoing: VecDeque::new(), incoming: Vec::new() });
+        self.0.insert(
+            domid,
+            Guest {
+                page,
+                ring,
+                outgoing: VecDeque::new(),
+                incoming: Vec::new(),
+            },
+        );
     }
 
     /// The server has started the domain's ring from zero.
@@ -87,7 +99,9 @@ impl<P: SharedPage> Guests<P> {
     pub fn pump(&mut self, kicks: &mut Vec<u16>) -> bool {
         let mut moved = false;
         for (domid, guest) in &mut self.0 {
-            let ClientVisit::Open { writable, readable } = guest.ring.visit(&guest.page) else { continue };
+            let ClientVisit::Open { writable, readable } = guest.ring.visit(&guest.page) else {
+                continue;
+            };
             if writable > 0 && !guest.outgoing.is_empty() {
                 let sent = guest.ring.send(&guest.page, guest.outgoing.make_contiguous());
                 guest.outgoing.drain(..sent);
@@ -125,7 +139,9 @@ fn parse(bytes: &mut Vec<u8>) -> Vec<Message> {
     while let Some(head) = bytes[at..].first_chunk::<HEADER_SIZE>() {
         let header = Header::parse(head);
         let begin = at + HEADER_SIZE;
-        let Some(payload) = bytes.get(begin..begin + header.length as usize) else { break };
+        let Some(payload) = bytes.get(begin..begin + header.length as usize) else {
+            break;
+        };
         messages.push(Message {
             kind: header.kind,
             request: header.request_id,

@@ -63,7 +63,12 @@ struct Simulated(Rc<RefCell<Host>>);
 
 impl World for Simulated {
     fn domain(&self, domid: DomId) -> DomainState {
-        self.0.borrow().states.get(&domid.0).copied().unwrap_or(DomainState::ABSENT)
+        self.0
+            .borrow()
+            .states
+            .get(&domid.0)
+            .copied()
+            .unwrap_or(DomainState::ABSENT)
     }
     fn wall_clock(&self) -> u64 {
         0
@@ -88,7 +93,12 @@ impl Machine for Simulated {
     fn connect(&mut self, domid: DomId, port: u32, features: u32) -> Result<(Self::Link, Channel), ConnectFailure> {
         let mut host = self.0.borrow_mut();
         let exists = host.states.get(&domid.0).is_some_and(|state| state.exists);
-        let page = host.pages.get(&domid.0).filter(|_| exists).cloned().ok_or(ConnectFailure::Grant)?;
+        let page = host
+            .pages
+            .get(&domid.0)
+            .filter(|_| exists)
+            .cloned()
+            .ok_or(ConnectFailure::Grant)?;
         if port > REMOTE_PORT_MAX {
             return Err(ConnectFailure::EventChannel);
         }
@@ -98,7 +108,11 @@ impl Machine for Simulated {
     fn rebind(&mut self, old: Channel, domid: DomId, port: u32) -> Result<Channel, ConnectFailure> {
         let mut host = self.0.borrow_mut();
         host.unbind(old);
-        if port > REMOTE_PORT_MAX { Err(ConnectFailure::EventChannel) } else { Ok(host.bind(domid.0)) }
+        if port > REMOTE_PORT_MAX {
+            Err(ConnectFailure::EventChannel)
+        } else {
+            Ok(host.bind(domid.0))
+        }
     }
 
     fn disconnect(&mut self, _link: Self::Link, channel: Channel) {
@@ -128,13 +142,18 @@ impl Ours {
         let store = Store::cold(configuration, SlicePages(vec![0; MEMORY]))
             .unwrap_or_else(|_| panic!("{MEMORY} bytes are not enough to start"));
         let service = Service::new(Simulated(Rc::clone(&host)), store);
-        let mut ours = Ours { guests: Guests::default(), service, host };
+        let mut ours = Ours {
+            guests: Guests::default(),
+            service,
+            host,
+        };
         ours.build(0);
         let (page, channel) = {
             let mut host = ours.host.borrow_mut();
             (host.pages[&0].clone(), host.bind(0))
         };
-        ours.service.adopt(DomId::DOM0, RingLink::adopt(page, features), channel);
+        ours.service
+            .adopt(DomId::DOM0, RingLink::adopt(page, features), channel);
         ours
     }
 }
@@ -153,8 +172,15 @@ impl Peer for Ours {
         let state = match life {
             Life::Absent => DomainState::ABSENT,
             Life::Alive => alive,
-            Life::Shutdown => DomainState { shutdown: true, ..alive },
-            Life::Dying => DomainState { shutdown: true, dead: true, ..alive },
+            Life::Shutdown => DomainState {
+                shutdown: true,
+                ..alive
+            },
+            Life::Dying => DomainState {
+                shutdown: true,
+                dead: true,
+                ..alive
+            },
         };
         let mut host = self.host.borrow_mut();
         host.states.insert(domid, state);
@@ -178,12 +204,20 @@ impl Peer for Ours {
             {
                 let mut host = self.host.borrow_mut();
                 for domid in kicks.drain(..) {
-                    let port = host.bound.iter().find(|(_, bound)| **bound == domid).map(|(port, _)| *port);
+                    let port = host
+                        .bound
+                        .iter()
+                        .find(|(_, bound)| **bound == domid)
+                        .map(|(port, _)| *port);
                     host.pending.extend(port.map(Event::Port));
                 }
             }
             moved |= self.service.round();
-            quiet = if moved || !self.host.borrow().pending.is_empty() { 0 } else { quiet + 1 };
+            quiet = if moved || !self.host.borrow().pending.is_empty() {
+                0
+            } else {
+                quiet + 1
+            };
             if quiet == 2 {
                 return Ok(self.guests.take());
             }

@@ -62,7 +62,12 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Request { domid, within, kind, payload } => {
+            Step::Request {
+                domid,
+                within,
+                kind,
+                payload,
+            } => {
                 match MessageType::from_wire(*kind) {
                     Some(kind) => write!(f, "d{domid} {kind:?}")?,
                     None => write!(f, "d{domid} type {kind}")?,
@@ -97,15 +102,27 @@ pub struct Style {
 impl Style {
     /// The style of a seed: each combination has its turn.
     pub fn of_seed(seed: u64) -> Style {
-        Style { interleaved: seed & 1 != 0, targets: seed & 6 == 6, deaths: seed & 2 != 0 }
+        Style {
+            interleaved: seed & 1 != 0,
+            targets: seed & 6 == 6,
+            deaths: seed & 2 != 0,
+        }
     }
 }
 
 /// The trace of a seed.
 pub fn steps(seed: u64, count: usize) -> Vec<Step> {
-    let mut maker = Maker { random: Random::new(seed), style: Style::of_seed(seed), in_transaction: None };
+    let mut maker = Maker {
+        random: Random::new(seed),
+        style: Style::of_seed(seed),
+        in_transaction: None,
+    };
     let mut steps: Vec<Step> = GUESTS.iter().map(|domid| Step::Revive { domid: *domid }).collect();
-    let (half, closed) = if maker.style.targets { ("r0|", "n0|") } else { ("r0|w2|", "n0|r1|") };
+    let (half, closed) = if maker.style.targets {
+        ("r0|", "n0|")
+    } else {
+        ("r0|w2|", "n0|r1|")
+    };
     for (path, permissions) in [("/shared", "b0|"), ("/shared/half", half), ("/closed", closed)] {
         steps.push(ask(0, Mkdir, &format!("{path}|")));
         steps.push(ask(0, SetPerms, &format!("{path}|{permissions}")));
@@ -122,7 +139,12 @@ pub fn steps(seed: u64, count: usize) -> Vec<Step> {
 
 /// A request outside transactions; `|` stands for NUL.
 pub fn ask(domid: u16, kind: MessageType, payload: &str) -> Step {
-    Step::Request { domid, within: None, kind: kind as u32, payload: payload.replace('|', "\0").into_bytes() }
+    Step::Request {
+        domid,
+        within: None,
+        kind: kind as u32,
+        payload: payload.replace('|', "\0").into_bytes(),
+    }
 }
 
 const NAMES: [&str; 8] = ["a", "b", "c", "a/b", "a/b/c", "b/a/c", "a/b/c/d", "data"];
@@ -162,11 +184,35 @@ const SPECIAL: [&str; 6] = [
     "@",
     "@releaseDomain/x",
 ];
-const WRONG: [&str; 12] =
-    ["", "//", "/a/", "/a//b", "a b", "/ä", "a\n", "/local/domain", ".", "..", "/a:b", "/a\u{1}"];
+const WRONG: [&str; 12] = [
+    "",
+    "//",
+    "/a/",
+    "/a//b",
+    "a b",
+    "/ä",
+    "a\n",
+    "/local/domain",
+    ".",
+    "..",
+    "/a:b",
+    "/a\u{1}",
+];
 const PERMISSIONS: [&str; 14] = [
-    "n1|", "r2|w3|", "b0|", "n3|r1|b2|", "w1|", "r0|n2|", "n2|b1|r3|w0|", "n1|r2|", "r1|n2|r2|", "n0|b4|", "b5|r1|",
-    "n1|r77|", "n1|r2|r3|b4|", "b1|w2|n3|r4|",
+    "n1|",
+    "r2|w3|",
+    "b0|",
+    "n3|r1|b2|",
+    "w1|",
+    "r0|n2|",
+    "n2|b1|r3|w0|",
+    "n1|r2|",
+    "r1|n2|r2|",
+    "n0|b4|",
+    "b5|r1|",
+    "n1|r77|",
+    "n1|r2|r3|b4|",
+    "b1|w2|n3|r4|",
 ];
 const WRONG_PERMISSIONS: [&str; 12] = [
     "", "n", "x1|", "n1x|", "1|", "n77|", "n1|q2|", "n-1|", "n 1|", "n0x1|", "n01|", "|",
@@ -187,7 +233,11 @@ impl Maker {
         if let Some(domid) = self.in_transaction {
             if self.random.one_in(8) {
                 self.in_transaction = None;
-                steps.push(Step::End { domid, which: 0, commit: !self.random.one_in(4) });
+                steps.push(Step::End {
+                    domid,
+                    which: 0,
+                    commit: !self.random.one_in(4),
+                });
                 return;
             }
             steps.push(self.request(domid, Some(0)));
@@ -203,7 +253,11 @@ impl Maker {
             }
             4..=7 if self.style.interleaved => {
                 let which = self.random.below(3) as u8;
-                steps.push(Step::End { domid, which, commit: !self.random.one_in(4) });
+                steps.push(Step::End {
+                    domid,
+                    which,
+                    commit: !self.random.one_in(4),
+                });
             }
             8..=11 => steps.push(self.toolstack()),
             12 if self.style.deaths => steps.push(self.fate()),
@@ -229,7 +283,9 @@ impl Maker {
             return self.random.of(&WRONG_PERMISSIONS);
         }
         if self.style.targets {
-            return self.random.of(&["n1|", "b0|", "r0|", "r2|", "w1|", "n3|", "b2|", "n4|"]);
+            return self
+                .random
+                .of(&["n1|", "b0|", "r0|", "r2|", "w1|", "n3|", "b2|", "n4|"]);
         }
         self.random.of(&PERMISSIONS)
     }
@@ -249,7 +305,13 @@ impl Maker {
             23..=25 => (GetPerms, format!("{path}|")),
             26..=32 => (Read, format!("{path}|")),
             33..=36 => (Directory, format!("{path}|")),
-            37 => (DirectoryPart, format!("{path}|{}|", self.random.of(&["0", "1", "2", "5", "-1", "", "x", "9999"]))),
+            37 => (
+                DirectoryPart,
+                format!(
+                    "{path}|{}|",
+                    self.random.of(&["0", "1", "2", "5", "-1", "", "x", "9999"])
+                ),
+            ),
             38..=41 => (Watch, self.watched(&path, token)),
             42 | 43 => (Unwatch, self.watched(&path, token)),
             44 if within.is_none() && self.random.one_in(4) => (ResetWatches, self.random.of(&["|", "", "x"]).into()),
@@ -258,7 +320,12 @@ impl Maker {
             46 => (Read, format!("/{}|", "a/b".repeat(self.random.below(1300) as usize))),
             _ => (Mkdir, format!("{path}|")),
         };
-        Step::Request { domid, within, kind: kind as u32, payload: payload.replace('|', "\0").into_bytes() }
+        Step::Request {
+            domid,
+            within,
+            kind: kind as u32,
+            payload: payload.replace('|', "\0").into_bytes(),
+        }
     }
 
     fn watched(&mut self, path: &str, token: &str) -> String {
@@ -271,27 +338,48 @@ impl Maker {
 
     /// What a toolstack asks; sometimes a guest tries it.
     fn toolstack(&mut self) -> Step {
-        let domid = if self.random.one_in(6) { self.random.of(&GUESTS) } else { 0 };
+        let domid = if self.random.one_in(6) {
+            self.random.of(&GUESTS)
+        } else {
+            0
+        };
         let visitor = self.random.of(&[3, 4, 5, 6]);
         match self.random.below(if self.style.targets { 14 } else { 10 }) {
             0..=2 => Step::Revive { domid: visitor },
-            3 => ask(domid, Introduce, self.random.of(&["4|1|", "4|1|0|", "9|1|1|", "7|1|5000|", "x", ""])),
+            3 => ask(
+                domid,
+                Introduce,
+                self.random.of(&["4|1|", "4|1|0|", "9|1|1|", "7|1|5000|", "x", ""]),
+            ),
             4 => ask(domid, Introduce, &format!("{visitor}|1|{}|", self.random.below(9) + 1)),
             5 => ask(domid, Release, self.random.of(&["0|", "9|", "", "x|", "9", "4|5|"])),
             6 => ask(domid, Release, &format!("{visitor}|")),
             7 => ask(domid, Resume, &format!("{visitor}|")),
             8 => ask(domid, Resume, self.random.of(&["0|", "9|", "", "x|"])),
             9 => ask(domid, SetTarget, self.random.of(&["9|1|", "1|9|", "1|", "", "x|y|"])),
-            _ => ask(domid, SetTarget, &format!("{}|{}|", self.random.of(&[4, 5]), self.random.of(&GUESTS))),
+            _ => ask(
+                domid,
+                SetTarget,
+                &format!("{}|{}|", self.random.of(&[4, 5]), self.random.of(&GUESTS)),
+            ),
         }
     }
 
     fn fate(&mut self) -> Step {
         let domid = self.random.of(&[3, 4, 5, 6]);
         match self.random.below(6) {
-            0 | 1 => Step::Life { domid, life: Life::Shutdown },
-            2 => Step::Life { domid, life: Life::Dying },
-            3 => Step::Life { domid, life: Life::Absent },
+            0 | 1 => Step::Life {
+                domid,
+                life: Life::Shutdown,
+            },
+            2 => Step::Life {
+                domid,
+                life: Life::Dying,
+            },
+            3 => Step::Life {
+                domid,
+                life: Life::Absent,
+            },
             _ => Step::Revive { domid },
         }
     }
@@ -299,7 +387,31 @@ impl Maker {
     /// Rubbish in the shape of a request.
     fn malformed(&mut self, domid: u16) -> Step {
         // CONTROL is left out: its answers are for people. So is TRANSACTION_START, which `Start` does.
-        let kind = self.random.of(&[1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 27, 99, 1 << 31]);
+        let kind = self.random.of(&[
+            1,
+            2,
+            3,
+            4,
+            5,
+            7,
+            8,
+            9,
+            10,
+            11,
+            12,
+            13,
+            14,
+            15,
+            16,
+            17,
+            18,
+            19,
+            20,
+            22,
+            27,
+            99,
+            1 << 31,
+        ]);
         let length = self.random.below(8);
         let mut payload: Vec<u8> = (0..length).map(|_| self.random.of(b"/ab\0\0@n1\x7f\xff-2")).collect();
         if self.random.one_in(3) {
@@ -313,6 +425,11 @@ impl Maker {
             // As a further entry C would store what ours refuses.
             payload.retain(|byte| *byte != b'-');
         }
-        Step::Request { domid, within: None, kind, payload }
+        Step::Request {
+            domid,
+            within: None,
+            kind,
+            payload,
+        }
     }
 }

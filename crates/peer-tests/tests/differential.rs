@@ -27,7 +27,9 @@ const FAILURES: usize = 6;
 fn run(xenstored: &Xenstored, seed: u64) -> Option<Figures> {
     let steps = trace::steps(seed, STEPS);
     let mut duel = Duel::start(xenstored).unwrap_or_else(|failure| panic!("{failure}"));
-    let Err((index, mismatch)) = duel.run(&steps) else { return Some(duel.figures().clone()) };
+    let Err((index, mismatch)) = duel.run(&steps) else {
+        return Some(duel.figures().clone());
+    };
     println!("seed {seed}, step {index}: {mismatch}");
     let (steps, mismatch) = shrink(xenstored, steps[..=index].to_vec(), mismatch);
     println!("  the shortest trace found that fails like that:");
@@ -54,10 +56,16 @@ fn random_traces_are_answered_as_c_xenstored_answers_them() {
             break;
         }
     }
-    println!("{} requests, {} events, {} errors alike", total.requests, total.events, total.errors);
+    println!(
+        "{} requests, {} events, {} errors alike",
+        total.requests, total.events, total.errors
+    );
     println!("successes by type: {:?}", total.successes);
     for difference in Difference::ALL {
-        println!("{difference:?}: {}", total.differences.get(&difference).copied().unwrap_or(0));
+        println!(
+            "{difference:?}: {}",
+            total.differences.get(&difference).copied().unwrap_or(0)
+        );
     }
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
 }

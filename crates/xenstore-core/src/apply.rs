@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use xenstore_wire::DomId;
 
 use crate::account::{Account, node_size};
-use crate::connection::{Cause, Connection, ConnectionId, QueuedMessage};
+use crate::connection::{Cause, Connection, ConnectionId, Epoch, QueuedMessage};
 use crate::domain::{Domain, Maxima};
 use crate::record::{Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
@@ -167,8 +167,10 @@ impl<M: Memory> Server<M> {
                 connection,
                 domid,
                 channel,
+                epoch,
             } => {
-                self.connections.insert(*connection, Connection::new(*domid, *channel));
+                self.connections
+                    .insert(*connection, Connection::new(*domid, *channel, *epoch));
                 self.next_connection = connection.0.saturating_add(1);
                 let ring = matches!(channel, crate::Channel::Ring { .. });
                 if ring && let Some(domain) = self.domains.get_mut(domid) {
@@ -179,7 +181,10 @@ impl<M: Memory> Server<M> {
                 self.empty(*connection);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.channel = *channel;
+                    state.resets = state.resets.saturating_add(1);
+                    state.epoch = Epoch::default();
                     state.bytes_in = 0;
+                    state.bytes_out = 0;
                 }
             }
             Change::Ignored { connection, fault } => {
@@ -328,6 +333,7 @@ impl<M: Memory> Server<M> {
             return;
         };
         let before = state.queue.bytes();
+        state.bytes_out = state.bytes_out.saturating_add(u64::from(bytes));
         state
             .queue
             .advance(usize::try_from(bytes).unwrap_or(usize::MAX), |cause| {

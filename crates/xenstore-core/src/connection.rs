@@ -34,6 +34,17 @@ impl Fault {
     }
 }
 
+/// Where the two byte streams of a connection began: the ring indices at that moment. Offsets count from here, so they say
+/// after a crash what the indices in the page must be. A new epoch begins when the ring is taken over, introduced, reset or
+/// reconnected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Epoch {
+    /// `req_cons` at the beginning.
+    pub base_in: u32,
+    /// `rsp_prod` at the beginning.
+    pub base_out: u32,
+}
+
 /// A request whose reply or events are not all consumed: it counts against its sender's `outstanding` quota.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cause {
@@ -182,14 +193,20 @@ impl OutQueue {
 }
 
 /// One client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connection {
     /// The domain on whose behalf it speaks. A socket client speaks for the privileged domain.
     pub domid: DomId,
     /// How it is reached.
     pub channel: Channel,
-    /// Bytes taken from its request stream since the connection or its last reset began.
+    /// How often its streams began anew.
+    pub resets: u32,
+    /// Where its streams began.
+    pub epoch: Epoch,
+    /// Bytes taken from its request stream in this epoch.
     pub bytes_in: u64,
+    /// Bytes of replies and events that became visible in this epoch.
+    pub bytes_out: u64,
     /// The beginning of a message that is not complete yet.
     pub partial: Vec<u8>,
     /// What it has still to be told.
@@ -212,11 +229,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(domid: DomId, channel: Channel) -> Self {
+    pub(crate) fn new(domid: DomId, channel: Channel, epoch: Epoch) -> Self {
         Connection {
             domid,
             channel,
+            resets: 0,
+            epoch,
             bytes_in: 0,
+            bytes_out: 0,
             partial: Vec::new(),
             queue: OutQueue::default(),
             ignored: None,

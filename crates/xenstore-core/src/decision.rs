@@ -118,9 +118,9 @@ pub(crate) fn decide<'s, M: Memory>(
                 });
             simple(now, changes, [])
         }
-        Input::Connected { domid, channel } => {
+        Input::Connected { domid, channel, epoch } => {
             let mut decision = Decision::new(server, now, world);
-            decision.connect(domid, channel);
+            decision.connect(domid, channel, epoch);
             decision.finish()
         }
         Input::Disconnected { connection } => simple(

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use xenstore_wire::{DomId, Errno, Header, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
 
-use crate::connection::ConnectionId;
+use crate::connection::{ConnectionId, Epoch};
 use crate::decision::{Answer, Decision, Outcome};
 use crate::input::{Channel, ConnectFailure, DomainState};
 use crate::record::{Action, Change, Record, SpecialName, Waiting};
@@ -59,7 +59,7 @@ impl<M: Memory> Decision<'_, M> {
         self.keep(Change::NoLongerWaiting { connection: requester });
         let answer = match (outcome, waiting.existing) {
             (Ok(channel), None) => {
-                self.connect(waiting.domid, channel);
+                self.connect(waiting.domid, channel, Epoch::default());
                 Ok(Answer::ok())
             }
             (Ok(channel), Some(connection)) => {
@@ -74,7 +74,7 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     /// A domain, or another client, is connected from now on.
-    pub fn connect(&mut self, domid: DomId, channel: Channel) {
+    pub fn connect(&mut self, domid: DomId, channel: Channel, epoch: Epoch) {
         let connection = self.server.next_connection();
         if self.domain(domid).is_none() {
             let unique_id = self.world.domain(domid).unique_id;
@@ -84,6 +84,7 @@ impl<M: Memory> Decision<'_, M> {
             connection,
             domid,
             channel,
+            epoch,
         });
         let ring = matches!(channel, Channel::Ring { .. });
         if ring && domid != self.server.configuration.privileged {

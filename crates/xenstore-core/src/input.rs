@@ -5,7 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Header};
 
-use crate::connection::{ConnectionId, Fault};
+use crate::connection::{ConnectionId, Epoch, Fault};
 
 /// A point in time: nanoseconds of a clock that never goes backwards and that a restart of the server does not reset
 /// (under Xen: system time since the host booted).
@@ -131,6 +131,8 @@ pub enum Input<'a> {
         domid: DomId,
         /// How it is reached.
         channel: Channel,
+        /// Where its streams begin.
+        epoch: Epoch,
     },
     /// A socket client went away.
     Disconnected {

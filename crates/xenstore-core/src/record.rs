@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Header, PathBuf, Permissions};
 
-use crate::connection::{ConnectionId, Fault, QueuedMessage};
+use crate::connection::{ConnectionId, Epoch, Fault, QueuedMessage};
 use crate::input::{Channel, Time};
 use crate::settings::TraceSwitch;
 use crate::transaction::{Facets, Write};
@@ -293,8 +293,10 @@ pub enum Change {
         domid: DomId,
         /// How it is reached.
         channel: Channel,
+        /// Where its streams begin.
+        epoch: Epoch,
     },
-    /// The ring of a connection starts anew: queue, partial message, watches and transactions are gone.
+    /// The ring of a connection starts anew, from zero: queue, partial message, watches and transactions are gone.
     ConnectionReset {
         /// Which.
         connection: ConnectionId,

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
 use xenstore_wire::{Access, DomId, Path, PathBuf, Permissions};
 
 use crate::connection::{Connection, ConnectionId};
@@ -16,7 +17,7 @@ use crate::tree::{Memory, Root, Tree};
 use crate::watch::WatchIndex;
 
 /// What is fixed when the server starts for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     /// The domain that may do everything (dom0, or another with `--priv-domid`).
     pub privileged: DomId,
@@ -50,7 +51,7 @@ impl Default for Configuration {
 
 /// Events that a client was not told, since the server first started. As in C they are dropped or merged by design; here
 /// they are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventFigures {
     /// Told.
     pub queued: u64,
@@ -211,6 +212,11 @@ impl<M: Memory> Server<M> {
     /// The memory that the tree lies in, for whoever keeps other things there, too.
     pub fn pages_mut(&mut self) -> &mut M {
         self.tree.memory_mut()
+    }
+
+    /// The memory, when the server is needed no longer.
+    pub fn into_pages(self) -> M {
+        self.tree.into_memory()
     }
 
     /// Upkeep of the arena: frees what no root reaches and moves blocks together, at most about `budget` bytes of work.

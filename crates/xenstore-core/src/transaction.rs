@@ -78,7 +78,7 @@ impl Write {
 }
 
 /// The trees of a transaction that has begun.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Roots {
     /// The store when the first operation came.
     pub snapshot: Root,
@@ -87,7 +87,7 @@ pub(crate) struct Roots {
 }
 
 /// One open transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transaction {
     /// None before the first operation.
     pub roots: Option<Roots>,

@@ -44,7 +44,7 @@ impl WatchPath {
 }
 
 /// One watch.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Watch {
     /// On what.
     pub path: WatchPath,
@@ -85,6 +85,28 @@ impl WatchIndex {
         }
     }
 
+    /// An index with these watches; `next` is the number of the next one.
+    pub fn restored(seed: u64, next: u64, watches: Vec<(WatchKey, Watch)>) -> Self {
+        let mut index = WatchIndex::new(seed);
+        for (key, watch) in watches {
+            index.insert(key, watch);
+        }
+        index.next = next;
+        index
+    }
+
+    /// All watches, in no particular order.
+    pub fn all(&self) -> impl Iterator<Item = (WatchKey, &Watch)> {
+        self.by_path
+            .iter()
+            .flat_map(|at| at.watches.iter().map(|(key, watch)| (*key, watch)))
+    }
+
+    /// The number of the next watch.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
@@ -107,6 +129,11 @@ impl WatchIndex {
     pub fn add(&mut self, connection: ConnectionId, watch: Watch) -> u64 {
         let number = self.next;
         self.next = self.next.saturating_add(1);
+        self.insert((connection, number), watch);
+        number
+    }
+
+    fn insert(&mut self, place: WatchKey, watch: Watch) {
         self.count = self.count.saturating_add(1);
         let (key, hash) = (Box::<str>::from(watch.path.key()), self.hash);
         let of = |key: &str| u64::from(hash.of(key));
@@ -115,8 +142,7 @@ impl WatchIndex {
             key: Box::from(watch.path.key()),
             watches: BTreeMap::new(),
         });
-        entry.get_mut().watches.insert((connection, number), watch);
-        number
+        entry.get_mut().watches.insert(place, watch);
     }
 
     pub fn remove(&mut self, connection: ConnectionId, path: &WatchPath, number: u64) -> Option<Watch> {

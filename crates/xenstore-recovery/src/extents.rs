@@ -3,7 +3,7 @@
 //! | extent | content |
 //! |---|---|
 //! | 0 | header: magic, version, length, then one directory entry per extent: kind and ordinal among its kind |
-//! | others | as the directory says: arena chunk, table of block ids, log, connection slots, or free |
+//! | others | as the directory says: arena chunk, table of block ids, connection slots, log or checkpoint of either side, or free |
 //!
 //! An extent gets its kind by one directory store once its content is ready, and keeps it.
 
@@ -24,18 +24,35 @@ const DIRECTORY: usize = 64;
 const ENTRY: usize = 4;
 /// Table entries (u32) in one extent.
 const IDS: usize = EXTENT / 4;
-/// The log: 4 extents, 128 KiB.
-pub(crate) const LOG_EXTENTS: usize = 4;
-/// Header, log, one of slots, one of table and four chunks: below that there is no store.
-const FEWEST: usize = 11;
+/// Extents of each log at the start: 64 KiB.
+const LOG_EXTENTS: usize = 2;
+/// Header, two logs, two checkpoints, one of slots, one of table and four chunks: below that there is no store.
+const FEWEST: usize = 13;
+/// Extents that the arena never gets: checkpoints grow with the number of connections and watches.
+const RESERVED: usize = 6;
 
-/// What an extent holds.
+/// What an extent holds. There are two logs and two checkpoints, used in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Chunk = 1,
     Table = 2,
-    Log = 3,
-    Slots = 4,
+    Slots = 3,
+    LogA = 4,
+    LogB = 5,
+    CheckpointA = 6,
+    CheckpointB = 7,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] = [
+        Kind::Chunk,
+        Kind::Table,
+        Kind::Slots,
+        Kind::LogA,
+        Kind::LogB,
+        Kind::CheckpointA,
+        Kind::CheckpointB,
+    ];
 }
 
 /// The pages are too few for a store.
@@ -45,6 +62,17 @@ pub struct TooSmall {
     pub bytes: usize,
     /// Bytes there must be.
     pub needed: usize,
+}
+
+/// Why pages cannot be read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotOurs {
+    /// No header: nothing was ever stored here.
+    Blank,
+    /// A layout of another version.
+    Version(u32),
+    /// The directory of extents contradicts itself.
+    Directory,
 }
 
 /// How the pages are used, in extents of [`EXTENT`] bytes.
@@ -64,10 +92,8 @@ pub struct PageFigures {
 #[derive(Debug)]
 pub struct DurablePages<P> {
     pages: P,
-    chunks: Vec<usize>,
-    tables: Vec<usize>,
-    pub(crate) logs: Vec<usize>,
-    pub(crate) slots: Vec<usize>,
+    /// The extents of each kind, by their ordinals.
+    of: [Vec<usize>; Kind::ALL.len()],
     /// The first extent that was never used.
     next: usize,
     extents: usize,
@@ -93,20 +119,84 @@ impl<P: Pages> DurablePages<P> {
         pages.store(DIRECTORY, &alloc::vec![0; extents.saturating_mul(ENTRY)]);
         let mut formatted = DurablePages {
             pages,
-            chunks: Vec::new(),
-            tables: Vec::new(),
-            logs: Vec::new(),
-            slots: Vec::new(),
+            of: Default::default(),
             next: 1,
             extents,
         };
         for _ in 0..LOG_EXTENTS {
-            formatted.take(Kind::Log);
+            formatted.take(Kind::LogA);
+            formatted.take(Kind::LogB);
         }
+        formatted.take(Kind::CheckpointA);
+        formatted.take(Kind::CheckpointB);
         formatted.pages.barrier();
         formatted.pages.store(0, &MAGIC);
         formatted.pages.barrier();
         Ok(formatted)
+    }
+
+    /// Pages as an earlier life left them.
+    pub fn open(pages: P) -> Result<Self, (P, NotOurs)> {
+        match directory(pages.bytes()) {
+            Ok((of, next, extents)) => Ok(DurablePages {
+                pages,
+                of,
+                next,
+                extents,
+            }),
+            Err(why) => Err((pages, why)),
+        }
+    }
+
+    /// The memory itself.
+    pub fn into_pages(self) -> P {
+        self.pages
+    }
+
+    /// The extents of a kind.
+    pub(crate) fn extents_of(&self, kind: Kind) -> &[usize] {
+        self.of.get(index(kind)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes extents of this kind until there are `bytes` bytes of them. False if there are not enough.
+    pub(crate) fn ensure(&mut self, kind: Kind, bytes: usize) -> bool {
+        while self.extents_of(kind).len().saturating_mul(EXTENT) < bytes {
+            if !self.take(kind) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Stores bytes into the extents of a kind as if they were one piece.
+    pub(crate) fn write(&mut self, kind: Kind, mut at: usize, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Some(extent) = self.extents_of(kind).get(at / EXTENT).copied() else {
+                return;
+            };
+            let inside = at % EXTENT;
+            let (now, later) = bytes.split_at(bytes.len().min(EXTENT.saturating_sub(inside)));
+            self.store_at(extent, inside, now);
+            at = at.saturating_add(now.len());
+            bytes = later;
+        }
+    }
+
+    /// Reads what [`DurablePages::write`] stored; none if it lies beyond the extents.
+    pub(crate) fn read(&self, kind: Kind, mut at: usize, length: usize) -> Option<Vec<u8>> {
+        let end = at.checked_add(length)?;
+        if end > self.extents_of(kind).len().saturating_mul(EXTENT) {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(length);
+        while at < end {
+            let extent = self.extents_of(kind).get(at / EXTENT)?;
+            let inside = at % EXTENT;
+            let until = inside.saturating_add(end.saturating_sub(at)).min(EXTENT);
+            bytes.extend_from_slice(self.extent(*extent).get(inside..until)?);
+            at = at.saturating_add(until.saturating_sub(inside));
+        }
+        Some(bytes)
     }
 
     /// Gives the next free extent a kind. False if there is none.
@@ -117,15 +207,12 @@ impl<P: Pages> DurablePages<P> {
         let extent = self.next;
         self.next = self.next.saturating_add(1);
         if kind != Kind::Chunk {
-            // Tables, logs and slots begin empty; a chunk's content is never read before it is written.
+            // All others begin empty; a chunk's content is never read before it is written.
             let base = extent.saturating_mul(EXTENT);
             self.pages.store(base, &alloc::vec![0; EXTENT]);
         }
-        let list = match kind {
-            Kind::Chunk => &mut self.chunks,
-            Kind::Table => &mut self.tables,
-            Kind::Log => &mut self.logs,
-            Kind::Slots => &mut self.slots,
+        let Some(list) = self.of.get_mut(index(kind)) else {
+            return false;
         };
         let ordinal = u32::try_from(list.len()).unwrap_or(u32::MAX);
         list.push(extent);
@@ -152,8 +239,8 @@ impl<P: Pages> DurablePages<P> {
         PageFigures {
             extents: self.extents,
             free: self.extents.saturating_sub(self.next),
-            chunks: self.chunks.len(),
-            tables: self.tables.len(),
+            chunks: self.extents_of(Kind::Chunk).len(),
+            tables: self.extents_of(Kind::Table).len(),
         }
     }
 
@@ -171,35 +258,37 @@ impl<P: Pages> DurablePages<P> {
 
     fn table_place(&self, id: u32) -> Option<(usize, usize)> {
         let id = usize::try_from(id).ok()?;
-        let extent = self.tables.get(id / IDS)?;
+        let extent = self.extents_of(Kind::Table).get(id / IDS)?;
         Some((*extent, (id % IDS).saturating_mul(4)))
     }
 }
 
 impl<P: Pages> Memory for DurablePages<P> {
     fn chunk_count(&self) -> u32 {
-        u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.extents_of(Kind::Chunk).len()).unwrap_or(u32::MAX)
     }
 
     fn chunks_to_come(&self) -> u32 {
-        // One part of the table serves ten chunks (8192 ids at 40 bytes); an extent for slots is kept back.
-        let free = self.free().saturating_sub(1);
+        // One part of the table serves ten chunks (8192 ids at 40 bytes).
+        let free = self.free().saturating_sub(RESERVED);
         u32::try_from(free.saturating_sub(free.div_ceil(11))).unwrap_or(u32::MAX)
     }
 
     fn grow(&mut self) -> bool {
-        self.free() > 1 && self.take(Kind::Chunk)
+        self.free() > RESERVED && self.take(Kind::Chunk)
     }
 
     fn chunk(&self, index: u32) -> &[u8] {
-        let extent = usize::try_from(index).ok().and_then(|index| self.chunks.get(index));
+        let extent = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.extents_of(Kind::Chunk).get(index));
         extent.map_or(&[], |extent| self.extent(*extent))
     }
 
     fn store(&mut self, chunk: u32, at: usize, bytes: &[u8]) {
         let extent = usize::try_from(chunk)
             .ok()
-            .and_then(|index| self.chunks.get(index))
+            .and_then(|index| self.extents_of(Kind::Chunk).get(index))
             .copied();
         if let Some(extent) = extent {
             self.store_at(extent, at, bytes);
@@ -207,15 +296,15 @@ impl<P: Pages> Memory for DurablePages<P> {
     }
 
     fn table_len(&self) -> u32 {
-        u32::try_from(self.tables.len().saturating_mul(IDS)).unwrap_or(u32::MAX)
+        u32::try_from(self.extents_of(Kind::Table).len().saturating_mul(IDS)).unwrap_or(u32::MAX)
     }
 
     fn ids_to_come(&self) -> u32 {
-        u32::try_from(self.free().div_ceil(11).saturating_mul(IDS)).unwrap_or(u32::MAX)
+        u32::try_from(self.free().saturating_sub(RESERVED).div_ceil(11).saturating_mul(IDS)).unwrap_or(u32::MAX)
     }
 
     fn grow_table(&mut self) -> bool {
-        self.take(Kind::Table)
+        self.free() > RESERVED && self.take(Kind::Table)
     }
 
     fn location(&self, id: u32) -> u32 {
@@ -231,6 +320,54 @@ impl<P: Pages> Memory for DurablePages<P> {
             self.store_at(extent, at, &location.to_le_bytes());
         }
     }
+}
+
+const fn index(kind: Kind) -> usize {
+    (kind as usize).saturating_sub(1)
+}
+
+type Directory = ([Vec<usize>; Kind::ALL.len()], usize, usize);
+
+/// Reads header and directory: the extents of each kind, the first free one, how many there are.
+fn directory(bytes: &[u8]) -> Result<Directory, NotOurs> {
+    let word = |at: usize| {
+        bytes
+            .get(at..)
+            .and_then(|rest| rest.first_chunk::<4>())
+            .map(|word| u32::from_le_bytes(*word))
+    };
+    if bytes.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
+        return Err(NotOurs::Blank);
+    }
+    let version = word(8).ok_or(NotOurs::Blank)?;
+    if version != VERSION {
+        return Err(NotOurs::Version(version));
+    }
+    let extents = word(16)
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or(NotOurs::Directory)?;
+    if extents < FEWEST || extents.saturating_mul(EXTENT) > bytes.len() {
+        return Err(NotOurs::Directory);
+    }
+    let mut of: [Vec<usize>; Kind::ALL.len()] = Default::default();
+    for extent in 1..extents {
+        let entry = word(DIRECTORY.saturating_add(extent.saturating_mul(ENTRY))).ok_or(NotOurs::Directory)?;
+        if entry == 0 {
+            // Extents are taken in order, so the rest is free.
+            return Ok((of, extent, extents));
+        }
+        let (kind, ordinal) = (
+            entry & 0xff,
+            usize::try_from(entry >> 8).map_err(|_| NotOurs::Directory)?,
+        );
+        let list = Kind::ALL
+            .into_iter()
+            .find(|known| *known as u32 == kind)
+            .and_then(|kind| of.get_mut(index(kind)));
+        let list = list.filter(|list| list.len() == ordinal).ok_or(NotOurs::Directory)?;
+        list.push(extent);
+    }
+    Ok((of, extents, extents))
 }
 
 #[cfg(test)]
@@ -257,7 +394,7 @@ mod tests {
 
     #[test]
     fn chunks_and_table_keep_what_is_stored_and_never_overlap() {
-        let mut pages = pages(16).unwrap();
+        let mut pages = pages(20).unwrap();
         assert!(pages.grow() && pages.grow_table() && pages.grow());
         pages.store(0, 0, &[1; EXTENT]);
         pages.store(1, 0, &[2; EXTENT]);
@@ -268,6 +405,42 @@ mod tests {
             (pages.location(8191), pages.location(0), pages.location(8192)),
             (0x1234_5678, 0, 0)
         );
+    }
+
+    #[test]
+    fn pages_are_read_back_as_they_were_left() {
+        let mut left = pages(30).unwrap();
+        assert!(left.grow() && left.grow_table() && left.grow() && left.ensure(Kind::LogB, 3 * EXTENT));
+        left.write(Kind::LogB, EXTENT - 3, b"across the border");
+        let again = DurablePages::open(left.into_pages()).unwrap();
+        assert_eq!(
+            again.figures(),
+            PageFigures {
+                extents: 30,
+                free: 30 - 11,
+                chunks: 2,
+                tables: 1
+            }
+        );
+        assert_eq!(again.read(Kind::LogB, EXTENT - 3, 17).unwrap(), b"across the border");
+        assert_eq!(again.read(Kind::LogB, 3 * EXTENT - 3, 17), None);
+    }
+
+    #[test]
+    fn pages_that_are_not_ours_are_named() {
+        let blank = DurablePages::open(SlicePages(alloc::vec![0; 30 * EXTENT]))
+            .unwrap_err()
+            .1;
+        assert_eq!(blank, NotOurs::Blank);
+        let mut bytes = pages(30).unwrap().into_pages().0;
+        bytes[8] = 9;
+        assert_eq!(
+            DurablePages::open(SlicePages(bytes.clone())).unwrap_err().1,
+            NotOurs::Version(9)
+        );
+        bytes[8] = 1;
+        bytes[DIRECTORY + 4] = 77;
+        assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
     }
 
     #[test]

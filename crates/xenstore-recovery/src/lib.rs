@@ -4,8 +4,8 @@
 //! [`Store`] is a [`Server`] together with its pages. [`Store::commit`] writes a record and then applies it;
 //! [`Store::seal`] makes all that was committed durable and hands out the [`Durable`] without which nothing may become
 //! visible to a client. The memory itself is behind the trait [`Pages`].
-//!
-//! Writing is complete; reading the pages back after a crash is not in this version (see the README's list).
+//! [`Store::recover`] reads back what an earlier life left: the newest checkpoint, then every record since; the tree's
+//! blocks are where they were, checked and not parsed.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(
@@ -19,12 +19,13 @@
 
 extern crate alloc;
 
+mod checkpoint;
 mod extents;
 mod log;
 mod pages;
 mod slots;
 mod store;
 
-pub use extents::{DurablePages, EXTENT, PageFigures, TooSmall};
+pub use extents::{DurablePages, EXTENT, NotOurs, PageFigures, TooSmall};
 pub use pages::{Pages, SlicePages};
-pub use store::{Durable, Store};
+pub use store::{Durable, Lost, Recovered, Store, StoreFigures};

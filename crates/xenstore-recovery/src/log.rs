@@ -1,5 +1,5 @@
-//! The log of records: a ring of bytes in the log extents. Each record is framed with its sequence number, its length
-//! and a CRC over all of it, so that a reader finds the end by the first frame that does not verify.
+//! The log of records: behind each checkpoint, the records that came since, framed with sequence number, length and CRC,
+//! so that a reader finds the end by the first frame that does not verify or is not the next one.
 
 use alloc::vec::Vec;
 
@@ -9,67 +9,121 @@ use xenstore_core::Record;
 use crate::extents::{DurablePages, EXTENT, Kind};
 use crate::pages::Pages;
 
-const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-/// Sequence number (8), length (4), CRC of the rest and of these (4).
+pub(crate) const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// Sequence number (8), length of the body (4), CRC of these and the body (4).
 const FRAME: usize = 16;
+
+/// Which of the two logs and checkpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Side {
+    #[default]
+    A,
+    B,
+}
+
+impl Side {
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        }
+    }
+
+    pub fn log(self) -> Kind {
+        match self {
+            Side::A => Kind::LogA,
+            Side::B => Kind::LogB,
+        }
+    }
+
+    pub fn checkpoint(self) -> Kind {
+        match self {
+            Side::A => Kind::CheckpointA,
+            Side::B => Kind::CheckpointB,
+        }
+    }
+}
 
 /// Where the next record goes.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
+    side: Side,
     at: usize,
     sequence: u64,
-    buffer: Vec<u8>,
 }
 
 impl Log {
-    /// Records written so far.
+    /// An empty log on this side, behind the checkpoint that holds everything up to `sequence`.
+    pub fn behind(side: Side, sequence: u64) -> Log {
+        Log { side, at: 0, sequence }
+    }
+
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The number of the last record written.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Writes a record behind the last one: first its body, then, past a barrier, its frame.
-    pub fn append<P: Pages>(&mut self, pages: &mut DurablePages<P>, record: &Record) {
-        self.buffer.clear();
-        let buffer = core::mem::take(&mut self.buffer);
-        // Only memory that runs out could make this fail, and that is a panic, which is a restart.
-        let Ok(body) = postcard::to_extend(record, buffer) else {
-            return;
-        };
-        let length = FRAME.saturating_add(body.len());
-        while pages.logs.len().saturating_mul(EXTENT) < length && pages.take(Kind::Log) {}
-        let capacity = pages.logs.len().saturating_mul(EXTENT);
-        if self.at.saturating_add(length) > capacity {
-            self.at = 0;
+    /// A record of this length (encoded) has room without more extents.
+    pub fn has_room<P: Pages>(&self, pages: &DurablePages<P>, body: usize) -> bool {
+        let capacity = pages.extents_of(self.side.log()).len().saturating_mul(EXTENT);
+        self.end_of(body) <= capacity
+    }
+
+    fn end_of(&self, body: usize) -> usize {
+        self.at.saturating_add(FRAME).saturating_add(body)
+    }
+
+    /// Writes a record behind the last one: first its body, then, past a barrier, its frame. False if there is no room, not
+    /// even by taking more extents; then nothing was written.
+    pub fn append<P: Pages>(&mut self, pages: &mut DurablePages<P>, body: &[u8]) -> bool {
+        let kind = self.side.log();
+        let end = self.end_of(body.len());
+        if !pages.ensure(kind, end) {
+            return false;
         }
         let sequence = self.sequence.saturating_add(1);
-        let mut frame = [0u8; FRAME];
-        let (head, crc_place) = frame.split_at_mut(12);
-        let (number, size) = head.split_at_mut(8);
-        number.copy_from_slice(&sequence.to_le_bytes());
-        size.copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-        let mut digest = CRC.digest();
-        digest.update(head);
-        digest.update(&body);
-        crc_place.copy_from_slice(&digest.finalize().to_le_bytes());
-        write(pages, self.at.saturating_add(FRAME), &body);
+        let frame = frame(sequence, body);
+        pages.write(kind, self.at.saturating_add(FRAME), body);
         pages.barrier();
-        write(pages, self.at, &frame);
-        self.at = self.at.saturating_add(length);
+        pages.write(kind, self.at, &frame);
+        self.at = end;
         self.sequence = sequence;
-        self.buffer = body;
+        true
+    }
+
+    /// Reads the next record. None at the end.
+    pub fn read<P: Pages>(&mut self, pages: &DurablePages<P>) -> Option<Record> {
+        let kind = self.side.log();
+        let found = pages.read(kind, self.at, FRAME)?;
+        let length = found.get(8..12).and_then(|bytes| bytes.first_chunk::<4>())?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let sequence = self.sequence.saturating_add(1);
+        if found.first_chunk::<8>() != Some(&sequence.to_le_bytes()) {
+            return None;
+        }
+        let body = pages.read(kind, self.at.saturating_add(FRAME), length)?;
+        if frame(sequence, &body).as_slice() != found.as_slice() {
+            return None;
+        }
+        let record = postcard::from_bytes(&body).ok()?;
+        self.at = self.end_of(length);
+        self.sequence = sequence;
+        Some(record)
     }
 }
 
-/// Writes over the borders of extents.
-fn write<P: Pages>(pages: &mut DurablePages<P>, mut at: usize, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        let Some(extent) = pages.logs.get(at / EXTENT).copied() else {
-            return;
-        };
-        let inside = at % EXTENT;
-        let (now, later) = bytes.split_at(bytes.len().min(EXTENT.saturating_sub(inside)));
-        pages.store_at(extent, inside, now);
-        at = at.saturating_add(now.len());
-        bytes = later;
-    }
+/// The frame of a body.
+fn frame(sequence: u64, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(FRAME);
+    frame.extend_from_slice(&sequence.to_le_bytes());
+    frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let mut digest = CRC.digest();
+    digest.update(&frame);
+    digest.update(body);
+    frame.extend_from_slice(&digest.finalize().to_le_bytes());
+    frame
 }

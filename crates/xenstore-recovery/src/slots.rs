@@ -1,54 +1,127 @@
 //! One slot for each connection: how far its output has become visible. Publishing changes nothing else, so it is kept
-//! here, in place, rather than in the log: the intent `from → to` before the ring is touched, the result after.
+//! here, in place, rather than in the log: the intent `from → to` in one half before the ring is touched, the result in the
+//! other half after. A half that a crash tore does not verify; the other one then says what was before.
+//!
+//! Offsets count in the connection's epoch; a slot of an older epoch says nothing.
 
-use crate::extents::{DurablePages, EXTENT, Kind};
-use crate::pages::Pages;
+use alloc::vec::Vec;
+
 use xenstore_core::ConnectionId;
 
-/// Connection (4), phase (4), from (8), to (8), reserved (8).
-const SLOT: usize = 32;
-const SLOTS: usize = EXTENT / SLOT;
+use crate::extents::{DurablePages, EXTENT, Kind};
+use crate::log::CRC;
+use crate::pages::Pages;
 
-/// Where in publishing a connection is.
+/// Bytes of a half: connection (4), resets (4), from (8), to (8), reserved (4), CRC (4).
+const HALF: usize = 32;
+const HALVES: usize = EXTENT / HALF;
+
+/// What a half says. The ring shows `from` or `to`; they are equal in the half that holds results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    /// The ring may show `from` or `to`.
-    Publishing = 1,
-    /// The ring shows `to`.
-    Published = 2,
+pub(crate) struct Slot {
+    pub connection: ConnectionId,
+    /// The epoch, by the number of resets before it.
+    pub resets: u32,
+    pub from: u64,
+    pub to: u64,
 }
 
-/// Writes the slot of a connection. `place` is the connection's place among those that live.
-pub(crate) fn write<P: Pages>(
-    pages: &mut DurablePages<P>,
-    place: usize,
-    connection: ConnectionId,
-    phase: Phase,
-    from: u64,
-    to: u64,
-) {
-    while pages.slots.len() <= place / SLOTS {
-        if !pages.take(Kind::Slots) {
-            return;
+impl Slot {
+    fn emit(self) -> [u8; HALF] {
+        let mut bytes = [0u8; HALF];
+        let fields: [&[u8]; 4] = [
+            &self.connection.0.to_le_bytes(),
+            &self.resets.to_le_bytes(),
+            &self.from.to_le_bytes(),
+            &self.to.to_le_bytes(),
+        ];
+        let (body, crc) = bytes.split_at_mut(HALF.saturating_sub(4));
+        let content = fields.into_iter().flatten();
+        for (place, byte) in body.iter_mut().zip(content) {
+            *place = *byte;
         }
+        crc.copy_from_slice(&CRC.checksum(body).to_le_bytes());
+        bytes
     }
-    let Some(extent) = pages.slots.get(place / SLOTS).copied() else {
-        return;
-    };
-    let mut slot = [0u8; SLOT];
-    let fields = [
-        &connection.0.to_le_bytes()[..],
-        &(phase as u32).to_le_bytes(),
-        &from.to_le_bytes(),
-        &to.to_le_bytes(),
-    ];
-    let mut at = 0usize;
-    for field in fields {
-        if let Some(target) = slot.get_mut(at..at.saturating_add(field.len())) {
-            target.copy_from_slice(field);
-        }
-        at = at.saturating_add(field.len());
+
+    fn parse(bytes: &[u8]) -> Option<Slot> {
+        let (connection, rest) = bytes.split_first_chunk::<4>()?;
+        let (resets, rest) = rest.split_first_chunk::<4>()?;
+        let (from, rest) = rest.split_first_chunk::<8>()?;
+        let (to, _) = rest.split_first_chunk::<8>()?;
+        let slot = Slot {
+            connection: ConnectionId(u32::from_le_bytes(*connection)),
+            resets: u32::from_le_bytes(*resets),
+            from: u64::from_le_bytes(*from),
+            to: u64::from_le_bytes(*to),
+        };
+        (slot.emit().as_slice() == bytes).then_some(slot)
     }
-    pages.store_at(extent, (place % SLOTS).saturating_mul(SLOT), &slot);
+}
+
+/// Writes the intent (`from` and `to` differ) or the result of publishing into a place.
+pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, place: usize, slot: Slot) -> bool {
+    let half = place
+        .saturating_mul(2)
+        .saturating_add(usize::from(slot.from == slot.to));
+    if !pages.ensure(Kind::Slots, half.saturating_add(1).saturating_mul(HALF)) {
+        return false;
+    }
+    pages.write(Kind::Slots, half.saturating_mul(HALF), &slot.emit());
     pages.barrier();
+    true
+}
+
+/// All halves that verify, with their places.
+pub(crate) fn read<P: Pages>(pages: &DurablePages<P>) -> Vec<(usize, Slot)> {
+    let halves = pages.extents_of(Kind::Slots).len().saturating_mul(HALVES);
+    let slots = (0..halves).filter_map(|half| {
+        let bytes = pages.read(Kind::Slots, half.saturating_mul(HALF), HALF)?;
+        Some((half / 2, Slot::parse(&bytes)?))
+    });
+    slots.collect()
+}
+
+/// What the halves of one connection's slot come to: bytes that are visible for certain, and the intent that may or may
+/// not have been carried out.
+pub(crate) fn settle(halves: impl Iterator<Item = Slot> + Clone) -> (u64, Option<u64>) {
+    let visible = halves.clone().map(|slot| slot.from).max().unwrap_or(0);
+    let intended = halves.map(|slot| slot.to).max().filter(|to| *to > visible);
+    (visible, intended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(from: u64, to: u64) -> Slot {
+        Slot {
+            connection: ConnectionId(7),
+            resets: 2,
+            from,
+            to,
+        }
+    }
+
+    #[test]
+    fn a_half_that_is_torn_does_not_verify() {
+        let bytes = slot(5, 9).emit();
+        assert_eq!(Slot::parse(&bytes), Some(slot(5, 9)));
+        for torn in 0..HALF {
+            let mut bytes = bytes;
+            bytes[torn] ^= 1;
+            assert_eq!(Slot::parse(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn intent_and_result_settle_whichever_was_stored_last() {
+        assert_eq!(settle([].into_iter()), (0, None));
+        assert_eq!(settle([slot(5, 9), slot(5, 5)].into_iter()), (5, Some(9)));
+        assert_eq!(settle([slot(5, 9), slot(9, 9)].into_iter()), (9, None));
+        // The result's half was torn: the ring must be asked.
+        assert_eq!(settle([slot(5, 9)].into_iter()), (5, Some(9)));
+        // The intent's half was torn: nothing was published since the last result.
+        assert_eq!(settle([slot(5, 5)].into_iter()), (5, None));
+    }
 }

@@ -1,13 +1,17 @@
-//! A server together with its durable pages: the one way from a record to a change, and from a change to a client.
+//! A server together with its durable pages: the one way from a record to a change, and from a change to a client; and back
+//! from the pages to the server.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
+use xenstore_core::tree::Root;
 use xenstore_core::{Change, Configuration, ConnectionId, Input, Record, Server, Time, World};
 
-use crate::extents::{DurablePages, PageFigures, TooSmall};
-use crate::log::Log;
+use crate::checkpoint;
+use crate::extents::{DurablePages, NotOurs, PageFigures, TooSmall};
+use crate::log::{Log, Side};
 use crate::pages::Pages;
-use crate::slots::{self, Phase};
+use crate::slots::{self, Slot};
 
 /// Everything committed so far is durable. Only [`Store::seal`] makes one, and every function that lets a client see
 /// something wants to see it.
@@ -19,35 +23,167 @@ pub struct Store<P: Pages> {
     server: Server<DurablePages<P>>,
     log: Log,
     places: Places,
+    /// The roots that each side's checkpoint needs.
+    held: [Vec<Root>; 2],
+    figures: StoreFigures,
+    encoded: Vec<u8>,
 }
 
-/// Which slot belongs to which connection, and the offset of its output.
+/// What the store has done since it was made or recovered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreFigures {
+    /// Records in the log, ever.
+    pub records: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Records that found no room in the pages. They took effect, and a crash would lose them.
+    pub undurable: u64,
+    /// Records that were read back when this life began.
+    pub replayed: u64,
+}
+
+/// Which slot belongs to which connection.
 #[derive(Debug, Default)]
 struct Places {
-    by_connection: BTreeMap<ConnectionId, (usize, u64)>,
+    by_connection: BTreeMap<ConnectionId, usize>,
     free: BTreeSet<usize>,
+    next: usize,
 }
 
 impl Places {
-    fn of(&mut self, connection: ConnectionId) -> (usize, u64) {
+    fn of(&mut self, connection: ConnectionId) -> usize {
         if let Some(known) = self.by_connection.get(&connection) {
             return *known;
         }
-        let place = self.free.pop_first().unwrap_or(self.by_connection.len());
-        self.by_connection.insert(connection, (place, 0));
-        (place, 0)
+        let place = self.free.pop_first().unwrap_or_else(|| {
+            self.next = self.next.saturating_add(1);
+            self.next.saturating_sub(1)
+        });
+        self.by_connection.insert(connection, place);
+        place
     }
+
+    fn give_back(&mut self, connection: ConnectionId) {
+        if let Some(place) = self.by_connection.remove(&connection) {
+            self.free.insert(place);
+        }
+    }
+}
+
+/// A store that was read back, and what the rings must be asked about.
+pub struct Recovered<P: Pages> {
+    /// The store, as of the last record that was durable.
+    pub store: Store<P>,
+    /// Connections that were being published to: this many bytes more are visible if, and only if, the ring says so.
+    pub publishing: Vec<(ConnectionId, u32)>,
+}
+
+/// Why a store cannot be read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// The pages have no store in them, or one of another layout.
+    Pages(NotOurs),
+    /// Neither checkpoint verifies, or the tree that it names does not.
+    State,
 }
 
 impl<P: Pages> Store<P> {
     /// A new server in new pages.
     pub fn cold(configuration: Configuration, pages: P) -> Result<Self, TooSmall> {
         let server = Server::new(configuration, DurablePages::format(pages)?);
-        Ok(Store {
+        let mut store = Store {
             server,
-            log: Log::default(),
+            log: Log::behind(Side::B, 0),
             places: Places::default(),
-        })
+            held: Default::default(),
+            figures: StoreFigures::default(),
+            encoded: Vec::new(),
+        };
+        store.checkpoint();
+        Ok(store)
+    }
+
+    /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since.
+    /// On failure the pages come back unchanged.
+    pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
+        let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
+        let found = |side| Some((side, checkpoint::read(&pages, side)?));
+        let mut candidates: Vec<_> = [Side::A, Side::B].into_iter().filter_map(found).collect();
+        candidates.sort_by_key(|(_, (sequence, _))| core::cmp::Reverse(*sequence));
+        for (side, (sequence, state)) in candidates {
+            match Server::restore(state, pages) {
+                Ok(server) => return Ok(Self::replay(server, side, sequence)),
+                Err(unreadable) => pages = unreadable.memory,
+            }
+        }
+        Err((pages.into_pages(), Lost::State))
+    }
+
+    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+        let mut replayed = 0u64;
+        let mut log = Log::behind(side, sequence);
+        loop {
+            while let Some(record) = log.read(server.pages()) {
+                server.apply(&record);
+                replayed = replayed.saturating_add(1);
+            }
+            // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
+            let mut next = Log::behind(log.side().other(), log.sequence());
+            match next.read(server.pages()) {
+                Some(record) if log.side() == side => {
+                    server.apply(&record);
+                    replayed = replayed.saturating_add(1);
+                    log = next;
+                }
+                _ => break,
+            }
+        }
+        let mut store = Store {
+            server,
+            log,
+            places: Places::default(),
+            held: Default::default(),
+            figures: StoreFigures {
+                records: sequence.saturating_add(replayed),
+                replayed,
+                ..StoreFigures::default()
+            },
+            encoded: Vec::new(),
+        };
+        let publishing = store.settle_slots();
+        store.checkpoint();
+        Recovered { store, publishing }
+    }
+
+    /// What the slots say became visible leaves the queues; what they leave open is returned.
+    fn settle_slots(&mut self) -> Vec<(ConnectionId, u32)> {
+        let halves = slots::read(self.server.pages());
+        let mut open = Vec::new();
+        let connections: Vec<_> = self
+            .server
+            .connections()
+            .map(|(id, state)| (id, state.resets, state.bytes_out))
+            .collect();
+        for (connection, resets, bytes_out) in connections {
+            let own = halves
+                .iter()
+                .filter(|(_, slot)| slot.connection == connection && slot.resets == resets);
+            if let Some((place, _)) = own.clone().next() {
+                self.places.by_connection.insert(connection, *place);
+                self.places.next = self.places.next.max(place.saturating_add(1));
+            }
+            let (visible, intended) = slots::settle(own.map(|(_, slot)| *slot));
+            let visible = visible.max(bytes_out);
+            let count = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.server
+                .apply(&published(connection, count(visible.saturating_sub(bytes_out))));
+            if let Some(intended) = intended.filter(|intended| *intended > visible) {
+                open.push((connection, count(intended.saturating_sub(visible))));
+            }
+        }
+        let used: BTreeSet<usize> = self.places.by_connection.values().copied().collect();
+        self.places.free = (0..self.places.next).filter(|place| !used.contains(place)).collect();
+        open
     }
 
     /// The state.
@@ -64,14 +200,45 @@ impl<P: Pages> Store<P> {
 
     /// Writes a record, then applies it.
     fn commit(&mut self, record: &Record) {
-        self.log.append(self.server.pages_mut(), record);
+        let mut encoded = core::mem::take(&mut self.encoded);
+        encoded.clear();
+        // Only memory that runs out could make this fail, and that is a panic.
+        encoded = postcard::to_extend(record, encoded).unwrap_or_default();
+        if !self.log.has_room(self.server.pages(), encoded.len()) {
+            self.checkpoint();
+        }
+        if self.log.append(self.server.pages_mut(), &encoded) {
+            self.figures.records = self.figures.records.saturating_add(1);
+        } else {
+            self.figures.undurable = self.figures.undurable.saturating_add(1);
+        }
+        self.encoded = encoded;
         self.server.apply(record);
         for change in &record.changes {
-            if let Change::Disconnected { connection } = change
-                && let Some((place, _)) = self.places.by_connection.remove(connection)
-            {
-                self.places.free.insert(place);
+            if let Change::Disconnected { connection } = change {
+                self.places.give_back(*connection);
             }
+        }
+    }
+
+    /// Saves the state behind the last record and goes on with the other side's log. If the checkpoint does not fit, the
+    /// present log goes on growing.
+    fn checkpoint(&mut self) {
+        let side = self.log.side().other();
+        let Ok(body) = postcard::to_allocvec(&self.server.state()) else {
+            return;
+        };
+        let roots = self.server.roots();
+        let sequence = self.log.sequence();
+        // What the side's old checkpoint needs is needed no longer: it is about to be overwritten.
+        let [of_a, of_b] = &mut self.held;
+        let held = if side == Side::A { of_a } else { of_b };
+        let old = core::mem::replace(held, roots.clone());
+        self.server.let_go(&old);
+        self.server.hold(&roots);
+        if checkpoint::write(self.server.pages_mut(), side, sequence, &body) {
+            self.log = Log::behind(side, sequence);
+            self.figures.checkpoints = self.figures.checkpoints.saturating_add(1);
         }
     }
 
@@ -83,20 +250,31 @@ impl<P: Pages> Store<P> {
 
     /// `bytes` of this connection's output are about to become visible.
     pub fn publishing(&mut self, _sealed: &Durable, connection: ConnectionId, bytes: u32) {
-        let (place, from) = self.places.of(connection);
-        let to = from.saturating_add(u64::from(bytes));
-        slots::write(self.server.pages_mut(), place, connection, Phase::Publishing, from, to);
+        self.write_slot(connection, bytes);
     }
 
     /// They are visible now.
-    pub fn published(&mut self, now: Time, world: &dyn World, connection: ConnectionId, bytes: u32) {
-        let (place, from) = self.places.of(connection);
-        let to = from.saturating_add(u64::from(bytes));
-        slots::write(self.server.pages_mut(), place, connection, Phase::Published, to, to);
-        self.places.by_connection.insert(connection, (place, to));
+    pub fn published(&mut self, connection: ConnectionId, bytes: u32) {
         // The slot is this record's durable form.
-        let record = self.server.decide(now, world, Input::Published { connection, bytes });
-        self.server.apply(&record);
+        self.server.apply(&published(connection, bytes));
+        self.write_slot(connection, 0);
+    }
+
+    fn write_slot(&mut self, connection: ConnectionId, bytes: u32) {
+        let Some(state) = self.server.connection(connection) else {
+            return;
+        };
+        let (resets, from) = (state.resets, state.bytes_out);
+        let slot = Slot {
+            connection,
+            resets,
+            from,
+            to: from.saturating_add(u64::from(bytes)),
+        };
+        let place = self.places.of(connection);
+        if !slots::write(self.server.pages_mut(), place, slot) {
+            self.figures.undurable = self.figures.undurable.saturating_add(1);
+        }
     }
 
     /// Background upkeep of at most about `budget` bytes of work; invisible to clients.
@@ -105,12 +283,24 @@ impl<P: Pages> Store<P> {
     }
 
     /// How the pages are used.
-    pub fn figures(&self) -> PageFigures {
+    pub fn page_figures(&self) -> PageFigures {
         self.server.pages().figures()
     }
 
-    /// Records written since the cold start.
-    pub fn records(&self) -> u64 {
-        self.log.sequence()
+    /// What was done.
+    pub fn figures(&self) -> StoreFigures {
+        self.figures
+    }
+
+    /// The memory, as a crash would leave it.
+    pub fn into_pages(self) -> P {
+        self.server.into_pages().into_pages()
+    }
+}
+
+fn published(connection: ConnectionId, bytes: u32) -> Record {
+    Record {
+        changes: [Change::Published { connection, bytes }].into(),
+        ..Record::default()
     }
 }

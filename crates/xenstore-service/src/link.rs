@@ -1,7 +1,7 @@
 //! How one client is reached: a stream of requests in, a stream of replies out.
 
-use xenstore_core::Fault;
-use xenstore_ring::{ConnectionError, Indices, ServerRing, SharedPage, Visit};
+use xenstore_core::{Connection, Epoch, Fault};
+use xenstore_ring::{ConnectionError, Indices, RING_SIZE, ServerRing, SharedPage, Visit, offset};
 
 /// What a look at a client's channel found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +25,9 @@ pub enum LinkState {
 
 /// One client's channel.
 pub trait Link {
+    /// Where its streams begin, before anything was taken or published.
+    fn epoch(&self) -> Epoch;
+
     /// Looks what there is to do. The amounts stay valid until the next look, whatever the client does.
     fn look(&mut self) -> LinkState;
 
@@ -68,6 +71,28 @@ impl<P: SharedPage> RingLink<P> {
         RingLink { page, ring }
     }
 
+    /// Takes a ring up again after a crash. Its indices must be those that the connection's offsets ask for; what was
+    /// committed as taken is shown as taken here. Also says whether the `publishing` bytes beyond `bytes_out` are visible.
+    pub fn recover(page: P, state: &Connection, publishing: u32, features: u32) -> (Self, bool) {
+        let at = |base: u32, offset: u64| base.wrapping_add(u32::try_from(offset & u64::from(u32::MAX)).unwrap_or(0));
+        let req_cons = at(state.epoch.base_in, state.bytes_in);
+        let rsp_prod = at(state.epoch.base_out, state.bytes_out);
+        let in_page = page.load(offset::REQ_CONS);
+        // The last round may have ended anywhere between committing requests and showing them as taken.
+        let behind = req_cons.wrapping_sub(in_page) <= RING_SIZE;
+        let before = Indices {
+            req_cons: if behind { in_page } else { req_cons },
+            rsp_prod,
+        };
+        let after = Indices {
+            req_cons,
+            rsp_prod: rsp_prod.wrapping_add(publishing),
+        };
+        let ring = ServerRing::recover(&page, before, after, features);
+        let published = publishing != 0 && ring.indices().rsp_prod == after.rsp_prod;
+        (RingLink { page, ring }, published)
+    }
+
     /// The page, to unmap it.
     pub fn into_page(self) -> P {
         self.page
@@ -75,6 +100,14 @@ impl<P: SharedPage> RingLink<P> {
 }
 
 impl<P: SharedPage> Link for RingLink<P> {
+    fn epoch(&self) -> Epoch {
+        let Indices { req_cons, rsp_prod } = self.ring.indices();
+        Epoch {
+            base_in: req_cons,
+            base_out: rsp_prod,
+        }
+    }
+
     fn look(&mut self) -> LinkState {
         match self.ring.visit(&self.page) {
             Visit::Open { readable, writable } => LinkState::Open { readable, writable },

@@ -3,8 +3,10 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use xenstore_core::{Action, Change, Channel, ConnectFailure, ConnectionId, Fault, Input, Record, Server, TraceSwitch};
-use xenstore_recovery::{Durable, DurablePages, Pages, Store};
+use xenstore_core::{
+    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Record, Server, TraceSwitch,
+};
+use xenstore_recovery::{Durable, DurablePages, Pages, Recovered, Store};
 use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
 
 use crate::link::{Link, LinkState};
@@ -49,6 +51,26 @@ struct Client<L> {
     lacking: Option<u32>,
 }
 
+/// A connection whose channel must be found again after a restart.
+pub struct Reach<'s> {
+    /// Which.
+    pub connection: ConnectionId,
+    /// What is known of it: domain, channel, epoch and offsets.
+    pub state: &'s Connection,
+    /// So many bytes were being published: they are visible or not.
+    pub publishing: u32,
+    /// The feature bits that its page was given.
+    pub features: u32,
+}
+
+/// A channel that was found again.
+pub struct Reached<M: Machine> {
+    /// The channel.
+    pub link: M::Link,
+    /// The bytes that were being published are visible.
+    pub published: bool,
+}
+
 /// The server on its machine.
 pub struct Service<M: Machine, P: Pages> {
     machine: M,
@@ -83,6 +105,85 @@ impl<M: Machine, P: Pages> Service<M, P> {
         }
     }
 
+    /// A service that goes on where an earlier life stopped. `reach` finds the channel of each connection again, brings its
+    /// ring in line with the server's offsets, and says whether the bytes that were being published (their number is given)
+    /// are visible. A connection that cannot be reached is left alone until its domain's end is told.
+    pub fn resume(
+        machine: M,
+        recovered: Recovered<P>,
+        mut reach: impl FnMut(&mut M, Reach<'_>) -> Option<Reached<M>>,
+    ) -> Self {
+        let Recovered { store, publishing } = recovered;
+        let mut service = Service::new(machine, store);
+        let known: Vec<ConnectionId> = service.store.server().connections().map(|(id, _)| id).collect();
+        for connection in known {
+            let server = service.store.server();
+            let Some(state) = server.connection(connection) else {
+                continue;
+            };
+            let open = publishing
+                .iter()
+                .find(|(id, _)| *id == connection)
+                .map_or(0, |(_, bytes)| *bytes);
+            let wanted = Reach {
+                connection,
+                state,
+                publishing: open,
+                features: server.configuration().features,
+            };
+            let (channel, ignored) = (state.channel, state.ignored);
+            let Some(Reached { mut link, published }) = reach(&mut service.machine, wanted) else {
+                continue;
+            };
+            if let Some(fault) = ignored {
+                link.set_error(fault);
+            }
+            if published {
+                service.store.published(connection, open);
+            }
+            service.insert(connection, link, channel);
+            service.touched.insert(connection);
+        }
+        service.repeat_actions();
+        service
+    }
+
+    /// Requests that waited for an action when the last life ended: the action is done (again).
+    fn repeat_actions(&mut self) {
+        let server = self.store.server();
+        let features = server.configuration().features;
+        let waiting: Vec<Action> = server
+            .connections()
+            .filter_map(|(requester, state)| {
+                let waiting = state.waiting.as_ref()?;
+                let (domid, remote_port) = (waiting.domid, waiting.remote_port);
+                Some(match waiting.existing {
+                    Some(connection) => Action::Rebind {
+                        requester,
+                        connection,
+                        domid,
+                        remote_port,
+                    },
+                    None => Action::Connect {
+                        requester,
+                        domid,
+                        remote_port,
+                        features,
+                    },
+                })
+            })
+            .collect();
+        let durable = self.store.seal();
+        for action in waiting {
+            self.perform(&durable, action);
+        }
+    }
+
+    /// The machine, and the memory that outlives the service.
+    pub fn into_parts(self) -> (M, P) {
+        (self.machine, self.store.into_pages())
+    }
+
     /// The machine.
     pub fn machine(&self) -> &M {
         &self.machine
@@ -105,9 +206,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// Takes on a client that no request introduced: dom0 at the start, a socket client.
     pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
+        let epoch = link.epoch();
         let connection = self.store.server().next_connection();
         let now = self.machine.now();
-        let record = self.store.take(now, &self.machine, Input::Connected { domid, channel });
+        let record = self
+            .store
+            .take(now, &self.machine, Input::Connected { domid, channel, epoch });
         self.insert(connection, link, channel);
         self.after(record);
         connection
@@ -500,8 +604,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             let planned = u32::try_from(bytes.len()).unwrap_or(0);
             self.store.publishing(durable, connection, planned);
             let shown = u32::try_from(client.link.publish(bytes)).unwrap_or(0);
-            self.store
-                .published(self.machine.now(), &self.machine, connection, shown);
+            self.store.published(connection, shown);
             if shown < planned {
                 return activate(&mut self.clients, &mut self.active, connection);
             }

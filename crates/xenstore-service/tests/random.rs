@@ -114,7 +114,7 @@ fn run(seed: u64, steps: u32) {
         bed.ask(domid, TransactionEnd, id, "F|");
     }
     bed.check();
-    let server = bed.service.server();
+    let server = bed.service().server();
     let figures = server.tree().figures();
     assert_eq!(
         (figures.impossible, figures.exhausted),

@@ -541,6 +541,6 @@ fn a_transaction_of_many_writes_fits_into_the_smallest_domain() {
         }
         assert_eq!(bed.commit(0, transaction), "OK|");
     }
-    assert_eq!(bed.service.server().tree().figures().exhausted, 0);
+    assert_eq!(bed.service().server().tree().figures().exhausted, 0);
     bed.check();
 }

@@ -32,7 +32,7 @@ fn an_idle_server_sends_nothing() {
     bed.ask(0, Write, 0, "/n|v");
     let before = notified(&bed, 0);
     for _ in 0..10 {
-        assert!(!bed.service.round());
+        assert!(!bed.round());
     }
     assert_eq!(notified(&bed, 0), before);
 }
@@ -76,7 +76,7 @@ fn impossible_indices_are_answered_in_the_error_field_and_by_silence() {
     let page = bed.guests[&5].page.clone();
     page.store(offset::REQ_PROD, page.load(offset::REQ_CONS).wrapping_add(5000));
     bed.kick(5);
-    while bed.service.round() {}
+    while bed.round() {}
     assert_eq!(page.load(offset::ERROR), 2);
     assert_eq!(bed.ask(0, Read, 0, "/local/domain/5/x|"), "");
 }
@@ -131,7 +131,7 @@ fn a_guest_that_reads_nothing_stalls_itself_alone() {
     }
     bed.settle();
     let id = bed.connection_of(5).unwrap();
-    let outstanding = bed.service.server().connection(id).unwrap().outstanding();
+    let outstanding = bed.service().server().connection(id).unwrap().outstanding();
     assert!(outstanding <= 20, "{outstanding} requests outstanding");
     assert_eq!(bed.ask(6, Write, 0, "x|"), "OK|");
     assert_eq!(bed.ask(0, Rm, 0, "/local/domain/6/x|"), "OK|");

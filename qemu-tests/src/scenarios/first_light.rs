@@ -30,11 +30,16 @@ fn all_tests_passed(output: &[String]) -> Result<(), String> {
         return Err(line.clone());
     }
     let passed = output.iter().filter(|line| is_a_result(line)).count();
-    if passed == TESTS { Ok(()) } else { Err(format!("{passed} of {TESTS} tests gave a result")) }
+    if passed == TESTS {
+        Ok(())
+    } else {
+        Err(format!("{passed} of {TESTS} tests gave a result"))
+    }
 }
 
 fn is_a_result(line: &str) -> bool {
-    line.split_once(':').is_some_and(|(_, times)| times.contains(" ns") && times.chars().any(|letter| letter.is_ascii_digit()))
+    line.split_once(':')
+        .is_some_and(|(_, times)| times.contains(" ns") && times.chars().any(|letter| letter.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -42,20 +47,28 @@ mod tests {
     use super::*;
 
     fn output(last: &str) -> Vec<String> {
-        let mut lines: Vec<String> = (1..TESTS).map(|n| format!("read {n}    : avg: {n}000 ns (1 ns .. 9 ns)")).collect();
+        let mut lines: Vec<String> = (1..TESTS)
+            .map(|n| format!("read {n}    : avg: {n}000 ns (1 ns .. 9 ns)"))
+            .collect();
         lines.push(last.to_owned());
         lines
     }
 
     #[test]
     fn twelve_results_are_a_pass() {
-        assert_eq!(all_tests_passed(&output("ta err    : avg: 1 ns (1 ns .. 1 ns)")), Ok(()));
+        assert_eq!(
+            all_tests_passed(&output("ta err    : avg: 1 ns (1 ns .. 1 ns)")),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_failed_or_missing_test_is_not() {
         let failed = "ta err    : failed (ret = 22, stage run)";
         assert_eq!(all_tests_passed(&output(failed)), Err(failed.to_owned()));
-        assert_eq!(all_tests_passed(&output("could not connect to xenstore")), Err("11 of 12 tests gave a result".to_owned()));
+        assert_eq!(
+            all_tests_passed(&output("could not connect to xenstore")),
+            Err("11 of 12 tests gave a result".to_owned())
+        );
     }
 }

@@ -42,7 +42,12 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 4] = [&self_test::SCENARIO, &first_light::SCENARIO, &refuses_to_start::SCENARIO, &numbers::SCENARIO];
+pub const ALL: [&Scenario; 4] = [
+    &self_test::SCENARIO,
+    &first_light::SCENARIO,
+    &refuses_to_start::SCENARIO,
+    &numbers::SCENARIO,
+];
 
 /// The scenario called `name`.
 pub fn by_name(name: &str) -> Option<&'static Scenario> {
@@ -54,7 +59,11 @@ impl Scenario {
     pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
-        let overlay = |script, serving| Overlay { form: store, measure: self.measure, ..Overlay::new(script, serving, image.as_deref()) };
+        let overlay = |script, serving| Overlay {
+            form: store,
+            measure: self.measure,
+            ..Overlay::new(script, serving, image.as_deref())
+        };
         // Steps are printed when they end; those that ended with the machine are left over.
         let mut printed = 0;
         let mut progress = |_: &str, _: Option<&Mark>, transcript: &Transcript| {
@@ -64,9 +73,16 @@ impl Scenario {
         let mut ended = match &self.kind {
             Kind::Served(script) => ready.run(&name, &overlay(script, store), &mut progress)?,
             Kind::ImageAsGuest(script) => ready.run(&name, &overlay(script, Store::C), &mut progress)?,
-            Kind::ImageAlone(options, last) => ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?,
+            Kind::ImageAlone(options, last) => {
+                ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?
+            }
         };
-        let before: Vec<bool> = ended.transcript.steps.iter().map(|step| step.failure.is_some()).collect();
+        let before: Vec<bool> = ended
+            .transcript
+            .steps
+            .iter()
+            .map(|step| step.failure.is_some())
+            .collect();
         (self.judge)(&mut ended.transcript, store);
         for (index, step) in ended.transcript.steps.iter().enumerate() {
             let rejected = step.failure.is_some() && before.get(index) == Some(&false);

@@ -167,6 +167,11 @@ impl<M: Memory> Tree<M> {
         &mut self.arena.memory
     }
 
+    /// The memory, when the tree is needed no longer.
+    pub fn into_memory(self) -> M {
+        self.arena.memory
+    }
+
     fn child_of(&self, parent: u32, hash: u32, name: &str) -> Option<u32> {
         self.child_in(self.arena.node(parent)?.directory, hash, name)
     }

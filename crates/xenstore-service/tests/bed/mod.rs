@@ -7,10 +7,78 @@ use std::fmt;
 use std::rc::Rc;
 
 use xenstore_core::{Channel, Configuration, ConnectFailure, ConnectionId, DomainState, Time, World};
-use xenstore_recovery::{SlicePages, Store};
+use xenstore_recovery::{Pages, Store};
 use xenstore_ring::{ClientRing, ClientVisit, MemoryPage, SharedPage};
-use xenstore_service::{Event, Machine, RingLink, Service};
+use xenstore_service::{Event, Machine, Reached, RingLink, Service};
 use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType};
+
+/// Ends a life of the server after a number of durable or ring-visible stores.
+#[derive(Default)]
+pub struct Fuse {
+    /// Stores left; 0 = not armed.
+    left: Cell<u64>,
+    /// Stores made.
+    pub burnt: Cell<u64>,
+}
+
+/// What a burnt fuse unwinds with.
+pub struct Crash;
+
+impl Fuse {
+    /// The life ends before the `count`-th store from now.
+    pub fn arm(&self, count: u64) {
+        self.left.set(count);
+    }
+
+    fn burn(&self) {
+        self.burnt.set(self.burnt.get() + 1);
+        match self.left.get() {
+            0 => {}
+            1 => {
+                self.left.set(0);
+                std::panic::resume_unwind(Box::new(Crash));
+            }
+            left => self.left.set(left - 1),
+        }
+    }
+}
+
+/// The server's durable memory.
+pub struct DurableMemory {
+    bytes: Vec<u8>,
+    fuse: Rc<Fuse>,
+}
+
+impl Pages for DurableMemory {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        self.fuse.burn();
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// A page as the server sees it: its stores burn the fuse, too.
+#[derive(Clone)]
+pub struct ServerPage(Page, Rc<Fuse>);
+
+impl SharedPage for ServerPage {
+    fn load(&self, offset: usize) -> u32 {
+        self.0.load(offset)
+    }
+    fn store(&self, offset: usize, value: u32) {
+        self.1.burn();
+        self.0.store(offset, value);
+    }
+    fn read(&self, offset: usize, out: &mut [u8]) {
+        self.0.read(offset, out);
+    }
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        self.1.burn();
+        self.0.write(offset, bytes);
+    }
+}
 
 #[derive(Clone)]
 pub struct Page(Rc<MemoryPage>);
@@ -44,6 +112,7 @@ pub struct Host {
     pub notified: RefCell<BTreeMap<u16, u32>>,
     pub mapped: RefCell<BTreeSet<u16>>,
     pub log: RefCell<Vec<String>>,
+    pub fuse: Rc<Fuse>,
 }
 
 pub struct Simulated {
@@ -68,7 +137,7 @@ impl World for Simulated {
 }
 
 impl Machine for Simulated {
-    type Link = RingLink<Page>;
+    type Link = RingLink<ServerPage>;
 
     fn now(&self) -> Time {
         Time(self.host.now.get())
@@ -97,6 +166,7 @@ impl Machine for Simulated {
             return Err(ConnectFailure::EventChannel);
         }
         self.host.mapped.borrow_mut().insert(domid.0);
+        let page = ServerPage(page, Rc::clone(&self.host.fuse));
         Ok((RingLink::fresh(page, features), self.host.bind(domid.0)))
     }
 
@@ -185,7 +255,11 @@ impl Guest {
 
 /// The server and its guests.
 pub struct Bed {
-    pub service: Service<Simulated, SlicePages<Vec<u8>>>,
+    service: Option<Service<Simulated, DurableMemory>>,
+    /// Lives of the server that ended.
+    pub crashes: u32,
+    /// Arms the fuse with this after each crash.
+    pub crash_every: Option<u64>,
     pub host: Rc<Host>,
     pub guests: BTreeMap<u16, Guest>,
 }
@@ -223,18 +297,28 @@ impl Bed {
     fn connect_dom0(&mut self) {
         let page = self.host.pages.borrow()[&0].clone();
         let channel = self.host.bind(0);
-        let features = self.service.server().configuration().features;
-        self.service
-            .adopt(DomId::DOM0, RingLink::adopt(page, features), channel);
+        let features = self.service().server().configuration().features;
+        let fuse = Rc::clone(&self.host.fuse);
+        self.service_mut()
+            .adopt(DomId::DOM0, RingLink::adopt(ServerPage(page, fuse), features), channel);
     }
 
     fn unconnected(configuration: Configuration, bytes: usize) -> Bed {
         let host = Rc::new(Host::default());
         host.domains.borrow_mut().insert(0, DomainState::ALIVE);
-        let store = Store::cold(configuration, SlicePages(vec![0; bytes])).unwrap();
+        let store = Store::cold(
+            configuration,
+            DurableMemory {
+                bytes: vec![0; bytes],
+                fuse: Rc::clone(&host.fuse),
+            },
+        )
+        .unwrap();
         let service = Service::new(Simulated { host: Rc::clone(&host) }, store);
         Bed {
-            service,
+            service: Some(service),
+            crashes: 0,
+            crash_every: None,
             host,
             guests: BTreeMap::new(),
         }
@@ -324,12 +408,81 @@ impl Bed {
         request_id
     }
 
+    pub fn service(&self) -> &Service<Simulated, DurableMemory> {
+        self.service.as_ref().unwrap()
+    }
+
+    pub fn service_mut(&mut self) -> &mut Service<Simulated, DurableMemory> {
+        self.service.as_mut().unwrap()
+    }
+
+    /// One round of the server; when its life ends in it, the next one begins.
+    pub fn round(&mut self) -> bool {
+        let service = self.service.as_mut().unwrap();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| service.round()));
+        match outcome {
+            Ok(more) => more,
+            Err(what) if what.is::<Crash>() => {
+                self.restart();
+                true
+            }
+            Err(what) => std::panic::resume_unwind(what),
+        }
+    }
+
+    /// The server's life ends here; all that the next one has are the pages, the rings and the event channels.
+    pub fn restart(&mut self) {
+        self.crashes += 1;
+        let mut pages = self.service.take().unwrap().into_parts().1;
+        // A crash in the middle of a recovery is another crash.
+        loop {
+            let bytes = pages.bytes.clone();
+            let host = Rc::clone(&self.host);
+            let life = std::panic::AssertUnwindSafe(|| {
+                let recovered =
+                    Store::recover(pages).unwrap_or_else(|(_, lost)| panic!("nothing to recover: {lost:?}"));
+                // A port that was bound for an action whose outcome is not on record belongs to nobody.
+                let owned = |port: &u32| {
+                    let mut connections = recovered.store.server().connections();
+                    connections.any(|(_, state)| state.channel == Channel::Ring { port: *port })
+                };
+                host.bound.borrow_mut().retain(|port, _| owned(port));
+                let machine = Simulated { host: Rc::clone(&host) };
+                Service::resume(machine, recovered, |machine, wanted| {
+                    let page = machine.host.pages.borrow().get(&wanted.state.domid.0).cloned()?;
+                    let page = ServerPage(page, Rc::clone(&machine.host.fuse));
+                    let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);
+                    Some(Reached { link, published })
+                })
+            });
+            match std::panic::catch_unwind(life) {
+                Ok(service) => {
+                    self.service = Some(service);
+                    self.host.fuse.arm(self.crash_every.unwrap_or(0));
+                    return;
+                }
+                Err(what) if what.is::<Crash>() => {
+                    // The bytes as they were before this attempt: what it stored is lost, as if it had not begun. The
+                    // stores of a recovery are crashed into by arming the fuse for the next one.
+                    self.crashes += 1;
+                    pages = DurableMemory {
+                        bytes,
+                        fuse: Rc::clone(&self.host.fuse),
+                    };
+                }
+                Err(what) => std::panic::resume_unwind(what),
+            }
+        }
+    }
+
     /// Lets everyone go on until nothing moves any more.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            let mut moved = self.pump();
-            moved |= self.service.round();
-            if !moved && self.host.pending.borrow().is_empty() {
+            let sent = self.pump();
+            let more = self.round();
+            // The round may have shown something that nobody has read yet.
+            let read = self.pump();
+            if !sent && !more && !read && self.host.pending.borrow().is_empty() {
                 return;
             }
         }
@@ -426,7 +579,7 @@ impl Bed {
     }
 
     pub fn connection_of(&self, domid: u16) -> Option<ConnectionId> {
-        let mut domains = self.service.server().domains();
+        let mut domains = self.service().server().domains();
         domains
             .find(|(known, _)| known.0 == domid)
             .and_then(|(_, domain)| domain.connection)

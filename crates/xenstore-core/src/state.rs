@@ -1,0 +1,133 @@
+//! The server's state apart from the tree's bytes, as it is saved and read back.
+//!
+//! The tree lies in its memory and is saved by naming its roots. Indexes and sums that follow from the rest are made anew.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use xenstore_wire::{DomId, Permissions};
+
+use crate::connection::{Connection, ConnectionId};
+use crate::domain::{Domain, Maxima};
+use crate::record::SpecialName;
+use crate::server::{Configuration, EventFigures, Server};
+use crate::settings::Settings;
+use crate::transaction::Roots;
+use crate::tree::{Memory, Root, Tree, Unreadable};
+use crate::watch::{Watch, WatchIndex, WatchKey};
+
+/// A state that was read back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    configuration: Configuration,
+    root: Root,
+    generation: u64,
+    special: BTreeMap<SpecialName, Permissions>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u32,
+    domains: BTreeMap<DomId, Domain>,
+    watches: Vec<(WatchKey, Watch)>,
+    next_watch: u64,
+    settings: Settings,
+    maxima: Maxima,
+    events: EventFigures,
+    requests: u64,
+}
+
+/// A state to be saved. Has the form of [`State`], field by field, and borrows from the server.
+#[derive(Debug, Serialize)]
+pub struct SavedState<'s> {
+    configuration: &'s Configuration,
+    root: Root,
+    generation: u64,
+    special: &'s BTreeMap<SpecialName, Permissions>,
+    connections: &'s BTreeMap<ConnectionId, Connection>,
+    next_connection: u32,
+    domains: &'s BTreeMap<DomId, Domain>,
+    watches: Vec<(WatchKey, &'s Watch)>,
+    next_watch: u64,
+    settings: &'s Settings,
+    maxima: &'s Maxima,
+    events: &'s EventFigures,
+    requests: u64,
+}
+
+impl<M: Memory> Server<M> {
+    /// The state to be saved.
+    pub fn state(&self) -> SavedState<'_> {
+        SavedState {
+            configuration: &self.configuration,
+            root: self.tree.current(),
+            generation: self.generation,
+            special: &self.special,
+            connections: &self.connections,
+            next_connection: self.next_connection,
+            domains: &self.domains,
+            watches: self.watches.all().collect(),
+            next_watch: self.watches.next(),
+            settings: &self.settings,
+            maxima: &self.maxima,
+            events: &self.events,
+            requests: self.requests,
+        }
+    }
+
+    /// The roots of the tree that a saved state needs: the store's first, then those of open transactions.
+    pub fn roots(&self) -> Vec<Root> {
+        let transactions = self
+            .connections
+            .values()
+            .flat_map(|connection| connection.transactions.values());
+        let of_transactions = transactions
+            .filter_map(|open| open.roots)
+            .flat_map(|roots| [roots.snapshot, roots.own]);
+        core::iter::once(self.tree.current()).chain(of_transactions).collect()
+    }
+
+    /// Keeps these roots alive until [`Server::let_go`], whatever becomes of the store meanwhile.
+    pub fn hold(&mut self, roots: &[Root]) {
+        for root in roots {
+            self.tree.retain(*root);
+        }
+    }
+
+    /// Ends [`Server::hold`].
+    pub fn let_go(&mut self, roots: &[Root]) {
+        for root in roots {
+            self.tree.release(*root);
+        }
+    }
+
+    /// The server that was saved, with its tree in `memory`.
+    pub fn restore(state: State, memory: M) -> Result<Self, Unreadable<M>> {
+        let transactions = state
+            .connections
+            .values()
+            .flat_map(|connection| connection.transactions.values());
+        let held: Vec<Root> = transactions
+            .filter_map(|open| open.roots)
+            .flat_map(|Roots { snapshot, own }| [snapshot, own])
+            .collect();
+        let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
+        let connections = state.connections.iter();
+        let deadlines: BTreeSet<_> = connections
+            .filter_map(|(id, connection)| connection.deadline.map(|deadline| (deadline, *id)))
+            .collect();
+        Ok(Server {
+            watches: WatchIndex::restored(state.configuration.hash_seed, state.next_watch, state.watches),
+            tree,
+            generation: state.generation,
+            special: state.special,
+            connections: state.connections,
+            next_connection: state.next_connection,
+            domains: state.domains,
+            deadlines,
+            settings: state.settings,
+            maxima: state.maxima,
+            events: state.events,
+            requests: state.requests,
+            configuration: state.configuration,
+        })
+    }
+}
