@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::failure::Failure;
 
@@ -57,6 +58,9 @@ impl Xenstored {
 /// The C xenstored of Debian 12; downloaded if it is not in the cache.
 pub fn xenstored() -> Result<Xenstored, Failure> {
     let cache = cache()?;
+    // One download for all tests of a program; another program's has another folder.
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let roots = PARTS.map(|part| cache.join(part));
     if !roots.iter().any(|root| root.join(PROGRAM).is_file()) {
         fetch(&cache, &roots[1])?;

@@ -132,47 +132,58 @@ pub struct Circumstances<'a> {
     pub ids_differ: bool,
 }
 
-/// Whether the answers are the same, or why they differ; `Err` if nothing explains it.
-pub fn of_answers(circumstances: &Circumstances<'_>, c: &Message, ours: &Message) -> Result<Option<Difference>, ()> {
+/// How two answers compare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing differs.
+    Same,
+    /// Something differs that may.
+    Named(Difference),
+    /// Something differs that nothing explains.
+    Unexplained,
+}
+
+/// Whether the answers are the same, or why they differ.
+pub fn of_answers(circumstances: &Circumstances<'_>, c: &Message, ours: &Message) -> Verdict {
     let kind = MessageType::from_wire(circumstances.kind);
     let same_form = c.kind == ours.kind;
     if same_form && c.payload == ours.payload {
-        return Ok(None);
+        return Verdict::Same;
     }
     let (c_text, our_text) = (c.text(), ours.text());
     match kind {
         Some(DirectoryPart) if same_form && without_generation(&c.payload) == without_generation(&ours.payload) => {
-            Ok(None)
+            Verdict::Same
         }
         Some(SetPerms) if c_text == "!ENOENT" && our_text == "!EINVAL" && impossible_owner(circumstances.payload) => {
-            Ok(Some(Difference::ImpossiblePermission))
+            Verdict::Named(Difference::ImpossiblePermission)
         }
         Some(Read) if c_text == "!EINVAL" && our_text == "!ENOENT" && circumstances.domid == 0 => {
             let long = circumstances.payload.len() > 2048;
             if long {
-                Ok(Some(Difference::PrivilegedPathsAreLong))
+                Verdict::Named(Difference::PrivilegedPathsAreLong)
             } else {
-                Err(())
+                Verdict::Unexplained
             }
         }
         Some(Release | Resume | SetTarget) if c_text == "!ENOENT" && our_text == "!EINVAL" => {
-            Ok(Some(Difference::MendNotIntroduced))
+            Verdict::Named(Difference::MendNotIntroduced)
         }
-        Some(Watch) if c_text == "!E2BIG" && our_text == "!ENOSPC" => Ok(Some(Difference::WatchLimitError)),
-        Some(Unwatch) if c_text == "!ENOENT" && our_text == "!EINVAL" => Ok(Some(Difference::UnwatchChecksPaths)),
-        Some(TransactionStart) if same_form && circumstances.ids_differ => Ok(Some(Difference::TransactionIds)),
+        Some(Watch) if c_text == "!E2BIG" && our_text == "!ENOSPC" => Verdict::Named(Difference::WatchLimitError),
+        Some(Unwatch) if c_text == "!ENOENT" && our_text == "!EINVAL" => Verdict::Named(Difference::UnwatchChecksPaths),
+        Some(TransactionStart) if same_form && circumstances.ids_differ => Verdict::Named(Difference::TransactionIds),
         Some(GetPerms) if same_form && entries_left_out(&c_text, &our_text, circumstances.died) => {
-            Ok(Some(Difference::DeadDomainsLeaveLists))
+            Verdict::Named(Difference::DeadDomainsLeaveLists)
         }
         Some(GetPerms) if circumstances.payload.starts_with(b"@") && c_text == "!EINVAL" => {
-            Ok(Some(Difference::SpecialNodesAreNodes))
+            Verdict::Named(Difference::SpecialNodesAreNodes)
         }
         Some(GetDomainPath | IsDomainIntroduced | Release | Resume)
             if our_text == "!EINVAL" && !plain_number(first(circumstances.payload)) =>
         {
-            Ok(Some(Difference::DomainNumbersAreChecked))
+            Verdict::Named(Difference::DomainNumbersAreChecked)
         }
-        _ => Err(()),
+        _ => Verdict::Unexplained,
     }
 }
 

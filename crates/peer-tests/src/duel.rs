@@ -9,7 +9,7 @@ use xenstore_wire::Header;
 use xenstore_wire::MessageType::{self, *};
 
 use crate::debian::Debian;
-use crate::differences::{self, Circumstances, Difference};
+use crate::differences::{self, Circumstances, Difference, Verdict};
 use crate::guests::{Message, Peer, readable};
 use crate::ours::Ours;
 use crate::trace::{STRANGER, Step};
@@ -354,10 +354,10 @@ impl Duel {
             ids_differ,
         };
         match differences::of_answers(&circumstances, c, ours) {
-            Ok(None) if c.kind == 16 => self.figures.errors += 1,
-            Ok(None) => *self.figures.successes.entry(kind).or_default() += 1,
-            Ok(Some(difference)) => self.met(difference),
-            Err(()) => return Err(mismatch(domid, kind, payload, "answers", c.text(), ours.text())),
+            Verdict::Same if c.kind == 16 => self.figures.errors += 1,
+            Verdict::Same => *self.figures.successes.entry(kind).or_default() += 1,
+            Verdict::Named(difference) => self.met(difference),
+            Verdict::Unexplained => return Err(mismatch(domid, kind, payload, "answers", c.text(), ours.text())),
         }
         Ok(())
     }

@@ -184,7 +184,9 @@ impl<M: Memory> Decision<'_, M> {
             .values()
             .map(|account| account.nodes)
             .fold(0, i64::saturating_add);
-        self.log(format!("check: {nodes} nodes, {wrong} accounts wrong"));
+        if wrong == 0 {
+            self.log(format!("check: {nodes} nodes, all accounts agree"));
+        }
         Ok(Answer::ok())
     }
 

@@ -590,6 +590,6 @@ impl Bed {
         self.host.log.borrow_mut().clear();
         assert_eq!(self.ask(0, MessageType::Control, 0, "check|"), "OK|");
         let log = self.host.log.borrow();
-        assert!(log.iter().any(|line| line.ends_with("0 accounts wrong")), "{log:?}");
+        assert!(log.iter().any(|line| line.ends_with("all accounts agree")), "{log:?}");
     }
 }
