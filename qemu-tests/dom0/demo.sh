@@ -1,6 +1,6 @@
 # A tour without a terminal: every step is a command that a person could type, and must work.
 
-show xen 'Real Xen runs below, and the store is a domain of its own' \
+show xen 'Real Xen runs below; these are its domains' \
     'xl list'
 show tree 'The store knows dom0' \
     'xenstore-ls -f'
@@ -10,7 +10,7 @@ show permissions 'Permissions' \
     'xenstore-chmod /tool/demo/colour n0 r1 && xenstore-ls -p /tool/demo'
 show watch 'A watch sees a change that another process makes' \
     'xenstore-watch -n 2 /tool/demo >/tmp/seen & await 30 test -s /tmp/seen; xenstore-write /tool/demo/size 3; wait $!; cat /tmp/seen'
-show upstream 'The test that comes with Xen, over dom0s ring' \
+show upstream 'The test that comes with Xen, over the ring of dom0' \
     'XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 20'
 show administrator 'What an administrator can ask' \
     'xenstore-control help'

@@ -369,12 +369,12 @@ impl Duel {
     fn compare_events(&mut self, domid: u16, kind: u32, payload: &[u8], c: &Outcome, ours: &Outcome) -> Checked<()> {
         let commit = kind == TransactionEnd as u32;
         if commit && c.all != ours.all && differences::only_order_differs(&c.all, &ours.all) {
-            self.met(Difference::MendCommitOrder);
+            self.met(Difference::CommitOrder);
         } else if commit && c.all != ours.all && differences::commit_tells_more(&c.all, &ours.all) {
             self.met(Difference::CommitToldByNewParent);
         } else if commit && c.all != ours.all && differences::commit_tells_more_anywhere(&c.all, &ours.all) {
             self.met(Difference::CommitToldByNewParent);
-            self.met(Difference::MendCommitOrder);
+            self.met(Difference::CommitOrder);
         } else if c.all != ours.all && kind == Release as u32 && differences::answer_came_elsewhere(&c.all, &ours.all) {
             self.met(Difference::ReleaseToldLate);
         } else if c.all != ours.all {
@@ -511,9 +511,6 @@ impl Duel {
         let reader = !transaction.asked.iter().any(Asked::changes);
         for asked in transaction.asked.iter().filter(|asked| asked.is_of_nodes()) {
             match self.compare_answers(domid, asked.kind, &asked.payload, &asked.c, &asked.ours) {
-                Err(_) if asked.kind == SetPerms as u32 && asked.ours.text() == "!EPERM" => {
-                    self.met(Difference::MendOwnerNotObserved)
-                }
                 Err(_) if reader => self.met(Difference::ReaderSawOneState),
                 other => other?,
             }

@@ -127,6 +127,7 @@ impl<M: Memory> Server<M> {
                         Default::default()
                     });
                     *seen = seen.and(*facets);
+                    open.access(path);
                     open.bytes = open.bytes.saturating_add(grown);
                 }
                 self.charge_transaction(*connection, grown, 0);
@@ -134,6 +135,7 @@ impl<M: Memory> Server<M> {
             Change::Wrote { connection, id, write } => {
                 let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
+                    open.access(write.path());
                     open.push(write.clone());
                     open.bytes = open.bytes.saturating_add(size);
                     self.charge_transaction(*connection, size, 0);
@@ -142,6 +144,11 @@ impl<M: Memory> Server<M> {
             Change::TransactionFailed { connection, id } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     open.failed = true;
+                }
+            }
+            Change::TransactionOutdated { connection, id } => {
+                if let Some(open) = transaction(&mut self.connections, *connection, *id) {
+                    open.outdated = true;
                 }
             }
             Change::TransactionClosed { connection, id } => {

@@ -640,6 +640,10 @@ impl<'s, M: Memory> Decision<'s, M> {
         let mut stack: Vec<(PathBuf, bool)> = Vec::from([(path.clone(), false)]);
         while let Some((node, visited)) = stack.pop() {
             if !visited {
+                // A commit tells a subtree from its root down, a plain removal from its leaves up.
+                if self.collected.is_some() {
+                    self.tell_removal(&node, node == *path);
+                }
                 let children = self.view.children(node.as_path());
                 stack.push((node, true));
                 stack.extend(children.into_iter().rev().map(|child| (child, false)));
@@ -651,7 +655,9 @@ impl<'s, M: Memory> Decision<'s, M> {
                     .saturating_add(node.as_path().as_str().len() as u64);
                 self.charge(owner, -1, i64::try_from(size).unwrap_or(i64::MAX).saturating_neg());
             }
-            self.tell_removal(&node, node == *path);
+            if self.collected.is_none() {
+                self.tell_removal(&node, node == *path);
+            }
         }
         if let Some(parent) = path.as_path().parent()
             && let Some(owner) = self.view.find(parent).map(|found| found.permissions().owner())

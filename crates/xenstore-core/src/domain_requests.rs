@@ -9,6 +9,7 @@ use crate::connection::{ConnectionId, Epoch};
 use crate::decision::{Answer, Decision, Outcome};
 use crate::input::{Channel, ConnectFailure, DomainState};
 use crate::record::{Action, Change, Record, SpecialName, Waiting};
+use crate::transaction::Write;
 use crate::tree::Memory;
 
 impl<M: Memory> Decision<'_, M> {
@@ -103,8 +104,9 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     fn connected(&self, domid: DomId) -> Result<DomId, Errno> {
-        let domain = self.domain(domid).ok_or(Errno::ENOENT)?;
-        domain.connection.map(|_| domid).ok_or(Errno::EINVAL)
+        // A domain that is known only because a permission names it counts as absent, as in C.
+        let connection = self.domain(domid).and_then(|domain| domain.connection);
+        connection.map(|_| domid).ok_or(Errno::ENOENT)
     }
 
     pub fn release(&mut self, payload: &[u8]) -> Outcome {
@@ -148,11 +150,10 @@ impl<M: Memory> Decision<'_, M> {
         }))
     }
 
-    /// What the hypervisor says of the domains we know. Several shutdowns found together are one plain event; each end
-    /// is one of its own.
+    /// What the hypervisor says of the domains we know. Several shutdowns found together are one plain event, which an end
+    /// found after them makes superfluous; each end is an event of its own.
     pub fn domains_changed(&mut self, states: &[(DomId, DomainState)]) {
         let mut shut_down = false;
-        let mut ended = false;
         for (domid, state) in states {
             let Some(domain) = self.domain(*domid) else { continue };
             if *domid == self.server.configuration.privileged {
@@ -166,7 +167,7 @@ impl<M: Memory> Decision<'_, M> {
                 }
             } else if gone {
                 self.destroy(*domid);
-                ended = true;
+                shut_down = false;
             } else if state.shutdown && !domain.shutdown_told {
                 self.change(Change::ShutdownTold {
                     domid: *domid,
@@ -176,7 +177,7 @@ impl<M: Memory> Decision<'_, M> {
                 shut_down = true;
             }
         }
-        if shut_down && !ended {
+        if shut_down {
             self.tell_special(SpecialName::ReleaseDomain, true, None);
         }
     }
@@ -202,13 +203,13 @@ impl<M: Memory> Decision<'_, M> {
             let Some(found) = self.view.find(path.as_path()) else {
                 continue;
             };
-            let mut entries = found.entries();
-            if entries.next().is_some_and(|owner| owner.domid == domid) && path.as_path().parent().is_some() {
+            let owned_by_it = found.entries().next().is_some_and(|owner| owner.domid == domid);
+            if owned_by_it && path.as_path().parent().is_some() {
                 owned.push(path);
                 continue;
             }
-            if entries.any(|entry| entry.domid == domid)
-                && let Some(rest) = without(&found.permissions(), domid)
+            if found.entries().any(|entry| entry.domid == domid)
+                && let Some(rest) = self.without(&found.permissions(), domid)
             {
                 named.push((path.clone(), rest));
             }
@@ -222,8 +223,8 @@ impl<M: Memory> Decision<'_, M> {
             let _shrinks = self.replace_permissions(path, permissions);
         }
         for (name, list) in &self.server.special {
-            if list.exceptions().iter().any(|entry| entry.domid == domid)
-                && let Some(permissions) = without(list, domid)
+            if list.entries().iter().any(|entry| entry.domid == domid)
+                && let Some(permissions) = self.without(list, domid)
             {
                 self.change(Change::SpecialPermissions {
                     name: *name,
@@ -231,13 +232,35 @@ impl<M: Memory> Decision<'_, M> {
                 });
             }
         }
+        // A transaction that would give rights to it cannot be committed: they would fall to the next of its number.
+        for (connection, state) in &self.server.connections {
+            for (id, open) in &state.transactions {
+                let names_it = |write: &Write| match write {
+                    Write::Permissions(_, list) => list.entries().iter().any(|entry| entry.domid == domid),
+                    _ => false,
+                };
+                if open.writes.iter().any(names_it) {
+                    self.keep(Change::TransactionOutdated {
+                        connection: *connection,
+                        id: *id,
+                    });
+                }
+            }
+        }
         self.change(Change::DomainForgotten { domid });
     }
-}
 
-/// The list without the entries (but the owner's) that name `domid`.
-fn without(list: &Permissions, domid: DomId) -> Option<Permissions> {
-    let entries = list.entries().iter().copied().enumerate();
-    let rest = entries.filter(|(index, entry)| *index == 0 || entry.domid != domid);
-    Permissions::from_entries(rest.map(|(_, entry)| entry).collect())
+    /// The list without the entries that name `domid`. What cannot be removed, because everything hangs on it (the root and
+    /// the special nodes), falls to the privileged domain.
+    fn without(&self, list: &Permissions, domid: DomId) -> Option<Permissions> {
+        let entries = list.entries().iter().copied().enumerate();
+        let rest = entries.filter(|(index, entry)| *index == 0 || entry.domid != domid);
+        let rest = Permissions::from_entries(rest.map(|(_, entry)| entry).collect())?;
+        let privileged = self.server.configuration.privileged;
+        Some(if rest.owner() == domid {
+            rest.with_owner(privileged)
+        } else {
+            rest
+        })
+    }
 }

@@ -10,6 +10,7 @@ use crate::connection::{ConnectionId, QueuedMessage};
 use crate::decision::{Decision, message};
 use crate::policy::{Caller, Rights};
 use crate::record::{Output, Place, SpecialName};
+use crate::transaction::Transaction;
 use crate::tree::Memory;
 use crate::watch::{Watch, WatchKey, WatchPath};
 
@@ -62,10 +63,11 @@ impl<M: Memory> Decision<'_, M> {
         self.fire(path, top, None, true);
     }
 
-    /// A commit is complete: what it changed in the end is told, each path once, in the order in which it was first
-    /// changed. A node that was made and removed by the same transaction was never there.
-    pub fn tell_collected(&mut self) {
-        let sources = self.collected.take().unwrap_or_default();
+    /// A commit is complete: what it changed in the end is told, each path once, in the order in which the
+    /// transaction first used them. A node that was made and removed by the same transaction was never there.
+    pub fn tell_collected(&mut self, open: &Transaction) {
+        let mut sources = self.collected.take().unwrap_or_default();
+        sources.sort_by_cached_key(|source| open.first_access(&source.path));
         let mut by_path: BTreeMap<&PathBuf, Vec<&Source>> = BTreeMap::new();
         for source in &sources {
             by_path.entry(&source.path).or_default().push(source);

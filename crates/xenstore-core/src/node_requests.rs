@@ -134,6 +134,7 @@ impl<M: Memory> Decision<'_, M> {
         let permissions = match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
                 self.ask(&resolved.path, Rights::READ, Facets::READING.and(Facets::PERMISSIONS))?;
+                self.observe_inherited(&resolved.path)?;
                 self.view
                     .find(resolved.path.as_path())
                     .ok_or(Errno::ENOENT)?
@@ -150,6 +151,20 @@ impl<M: Memory> Decision<'_, M> {
             text.push(0);
         }
         Ok(Answer::Reply(text))
+    }
+
+    /// The permissions of a node that the transaction itself made come from the nearest node that was there before.
+    fn observe_inherited(&mut self, path: &PathBuf) -> Result<(), Errno> {
+        let Some(roots) = self.transaction.and_then(|(_, open)| open.roots) else {
+            return Ok(());
+        };
+        for above in path.as_path().ancestors() {
+            if self.server.tree.find(roots.snapshot, above).is_some() {
+                return self.observe(&above.to_owned(), Facets::PERMISSIONS);
+            }
+            self.observe(&above.to_owned(), Facets::EXISTENCE)?;
+        }
+        Ok(())
     }
 
     /// Special nodes have no parents: who lacks the right on an existing one is refused, and asks the root whether to
@@ -318,7 +333,10 @@ impl<M: Memory> Decision<'_, M> {
             return Err(errno);
         }
         let before = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?.permissions();
-        self.may_own(before.owner(), permissions.owner())?;
+        if let Err(errno) = self.may_own(before.owner(), permissions.owner()) {
+            self.observe(path, Facets::OWNING.and(Facets::PERMISSIONS))?;
+            return Err(errno);
+        }
         self.replace_permissions(path, permissions)?;
         self.tell(path, Some(before));
         Ok(())

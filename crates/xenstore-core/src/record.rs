@@ -266,6 +266,13 @@ pub enum Change {
         /// Its id.
         id: u32,
     },
+    /// The store has gone on in a way that a transaction cannot be merged with: its commit is a conflict.
+    TransactionOutdated {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
     /// A transaction is over.
     TransactionClosed {
         /// Whose.

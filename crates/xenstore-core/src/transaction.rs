@@ -95,6 +95,10 @@ pub(crate) struct Transaction {
     pub writes: Vec<Write>,
     /// Broke a limit: it can only end.
     pub failed: bool,
+    /// The store has gone on in a way that it cannot be merged with.
+    pub outdated: bool,
+    /// The place of each path in the order of first accesses: commits tell events in it, as in C.
+    pub accesses: BTreeMap<PathBuf, u32>,
     /// Nodes more (or fewer) per owner through its own writes.
     pub nodes: BTreeMap<DomId, i64>,
     /// Bytes charged to its connection's domain.
@@ -102,6 +106,21 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// Notes that a path was used.
+    pub fn access(&mut self, path: &PathBuf) {
+        let next = u32::try_from(self.accesses.len()).unwrap_or(u32::MAX);
+        self.accesses.entry(path.clone()).or_insert(next);
+    }
+
+    /// When a path was first used; one that was only removed along with a node above it, when that was.
+    pub fn first_access(&self, path: &PathBuf) -> u32 {
+        let known = path
+            .as_path()
+            .ancestors()
+            .find_map(|above| self.accesses.get(&above.to_owned()));
+        known.copied().unwrap_or(u32::MAX)
+    }
+
     /// How many nodes it touched (quota `transaction-nodes`).
     pub fn touched(&self) -> usize {
         self.observed.len().saturating_add(self.writes.len())

@@ -64,6 +64,9 @@ impl<M: Memory> Decision<'_, M> {
             // It saw one state of the store, which is all that a reader can ask for.
             return Ok(());
         }
+        if open.outdated {
+            return Err(Errno::EAGAIN);
+        }
         if roots.snapshot != self.server.current() {
             let snapshot = View::new(&self.server.tree, roots.snapshot);
             for (path, facets) in &open.observed {
@@ -87,7 +90,7 @@ impl<M: Memory> Decision<'_, M> {
                 _ => Errno::EAGAIN,
             })?;
         }
-        self.tell_collected();
+        self.tell_collected(open);
         Ok(())
     }
 

@@ -497,6 +497,11 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 .get_mut(before..)
                 .map_or(0, |out| client.link.peek(client.taken, out));
             message.truncate(before.saturating_add(got));
+            if got == 0 {
+                // The ring was started anew in the middle of this: an INTRODUCE of the one who sent it.
+                self.message = message;
+                return;
+            }
             let framed = frame(&message);
             let consumed = match framed {
                 Framed::TooLong => None,

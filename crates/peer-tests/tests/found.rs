@@ -1,4 +1,4 @@
-//! What these tests found wrong in ours, each as short as it can be. A test that passes loses its `ignore`.
+//! What these tests once found wrong in ours, each as short as it can be.
 #![forbid(unsafe_code)]
 
 use native_rings::{Life, packages};
@@ -39,7 +39,6 @@ fn must(told: Told) {
 
 /// `forget` in domain_requests.rs looks at the further entries of special nodes only, not at their owner.
 #[test]
-#[ignore = "ours is wrong: the next domain with the number of a dead one owns the special node that the dead one owned"]
 fn xsa_322_a_special_node_does_not_pass_to_the_next_domain_with_its_owners_number() {
     let mut both = Both::new();
     let mut story = || {
@@ -56,7 +55,6 @@ fn xsa_322_a_special_node_does_not_pass_to_the_next_domain_with_its_owners_numbe
 
 /// `connected` in domain_requests.rs: known and not introduced is unknown to these requests (4.22, find_connected_domain).
 #[test]
-#[ignore = "ours is wrong: EINVAL instead of ENOENT; found and counted by the random traces"]
 fn a_domain_that_is_only_named_in_a_permission_cannot_be_released() {
     let mut both = Both::new();
     must(both.ask(0, SetPerms, "/tool|n0|r7|").map(drop));
@@ -69,7 +67,6 @@ fn a_domain_that_is_only_named_in_a_permission_cannot_be_released() {
 
 /// A commit must not bring back what the end of a domain has removed from everywhere else.
 #[test]
-#[ignore = "ours is wrong: the next domain with the number of a dead one gets rights that were meant for the dead one"]
 fn xsa_322_a_commit_does_not_give_a_dead_domains_rights_to_the_next_with_its_number() {
     let mut both = Both::new();
     let inside = |kind: MessageType, payload: &str| Step::Request {
@@ -98,7 +95,6 @@ fn xsa_322_a_commit_does_not_give_a_dead_domains_rights_to_the_next_with_its_num
 
 /// `write_permissions` in node_requests.rs refuses with EPERM without a note in the transaction of what it saw.
 #[test]
-#[ignore = "ours is wrong: a refused SET_PERMS is not kept as observed"]
 fn a_commit_fails_when_a_refusal_inside_would_have_been_another() {
     let mut both = Both::new();
     let inside = |kind: MessageType, payload: &str| Step::Request {
