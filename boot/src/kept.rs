@@ -26,6 +26,9 @@ pub enum ConsolePlace {
 /// Facts of the cold start.
 pub struct Kept {
     pub restarts: u32,
+    /// System time at which `recent_restarts` began to be counted.
+    pub restarts_since: u64,
+    pub recent_restarts: u32,
     pub command_line: [u8; COMMAND_LINE_BYTES],
     pub command_line_length: usize,
     pub console: ConsolePlace,

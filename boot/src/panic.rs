@@ -1,9 +1,12 @@
-//! The end of a start that went wrong in Rust code: say where, then shut down with a crash reason.
+//! The end of a start: say why, then start again in place if there is something to go on with, else shut down with a crash
+//! reason.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use xen_bindings::console;
-use xen_bindings::{hypercall, shutdown};
+use xen_bindings::{hypercall, restart, shutdown};
+
+use crate::entry;
 
 /// A text that is collected first and then said in one piece; what is longer is cut off. Needs no heap.
 struct Text {
@@ -43,7 +46,11 @@ pub fn fail(why: fmt::Arguments<'_>) -> ! {
     end()
 }
 
-fn end() -> ! {
+/// Ends this start.
+pub fn end() -> ! {
+    if restart::allowed() {
+        entry::warm_start();
+    }
     if hypercall::available() {
         shutdown::crash();
     }

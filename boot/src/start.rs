@@ -14,7 +14,7 @@ use xen_bindings::domain::{DomainWatch, own_domid};
 use xen_bindings::evtchn::{Events, Port};
 use xen_bindings::grant::Windows;
 use xen_bindings::memory::MemoryFigures;
-use xen_bindings::{Mode, Platform, Window, hypercall, shared_info};
+use xen_bindings::{Mode, Platform, Window, hypercall, shared_info, time};
 
 /// The smallest domain that makes sense, pages: the image, 2 MiB of heap and as much durable memory.
 const MINIMUM_PAGES: u64 = 6 * 256;
@@ -98,6 +98,8 @@ unsafe fn cold(mode: Mode, start_info: u64) {
     }
     let kept = Kept {
         restarts: 0,
+        restarts_since: 0,
+        recent_restarts: 0,
         command_line: facts.command_line,
         command_line_length: facts.command_line_length,
         console,
@@ -139,6 +141,7 @@ fn warm(mode: Mode) {
     // SAFETY: the cold start filled it; this start uses it alone.
     let kept = unsafe { kept::get() };
     kept.restarts = kept.restarts.saturating_add(1);
+    let crash_loop = note_restart(kept);
     match kept.console {
         // SAFETY: the cold start's mapping is still there.
         ConsolePlace::Ring { port } => unsafe { console::install_ring(CONSOLE as *mut XenconsInterface, Port(port)) },
@@ -147,6 +150,28 @@ fn warm(mode: Mode) {
         }
         ConsolePlace::None => {}
     }
+    if crash_loop {
+        fail(format_args!(
+            "{RESTARTS_AT_MOST} restarts within {} s",
+            RESTARTS_WITHIN / 1_000_000_000
+        ));
+    }
+}
+
+/// Restarts in place that are accepted within [`RESTARTS_WITHIN`]: more are a crash loop, and the domain ends.
+const RESTARTS_AT_MOST: u32 = 100;
+/// Nanoseconds.
+const RESTARTS_WITHIN: u64 = 10_000_000_000;
+
+/// Counts this restart; true if there were too many in too short a time.
+fn note_restart(kept: &mut Kept) -> bool {
+    let now = time::now_ns();
+    if now.saturating_sub(kept.restarts_since) > RESTARTS_WITHIN {
+        kept.restarts_since = now;
+        kept.recent_restarts = 0;
+    }
+    kept.recent_restarts = kept.recent_restarts.saturating_add(1);
+    kept.recent_restarts > RESTARTS_AT_MOST
 }
 
 /// # Safety

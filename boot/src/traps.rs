@@ -9,7 +9,7 @@
 
 use crate::entry;
 use crate::layout::{PAGE_SIZE, SHARED_INFO};
-use crate::panic::say;
+use crate::panic::{end, say};
 use crate::wait;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -251,7 +251,7 @@ extern "sysv64" fn trap_handler(frame: &TrapFrame) -> ! {
         shutdown::crash()
     }
     report(frame, address);
-    shutdown::crash()
+    end()
 }
 
 /// Everything there is to know about a trap, in one piece of text.

@@ -2,14 +2,15 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use xen_bindings::domain::DomainWatch;
-use xen_bindings::evtchn::{self, Events, Port};
+use xen_bindings::evtchn::{self, Events, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, heap_usage};
-use xen_bindings::{Mode, counters, time};
-use xenstore_core::{Channel, ConnectFailure, DomainState, Time, World};
+use xen_bindings::{Mode, counters, restart, time};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
 use xenstore_wire::DomId;
@@ -31,6 +32,8 @@ pub struct Facts {
     pub memory: MemoryFigures,
     /// System time at the start.
     pub started: u64,
+    /// Lives of the server before this one.
+    pub restarts: u32,
 }
 
 /// Xen.
@@ -40,6 +43,8 @@ pub struct XenMachine {
     pub log: Log,
     pub domains: DomainWatch,
     pub domain_exception: Option<Port>,
+    /// Ports of the toolstack: console and our own store page.
+    pub reserved: Vec<Port>,
     pub facts: Facts,
 }
 
@@ -47,6 +52,43 @@ impl XenMachine {
     /// Maps the ring page of a domain.
     pub fn map_ring(&mut self, domid: DomId) -> Result<WindowPage, GrantError> {
         self.windows.map(domid.0, RING_GRANT).map(WindowPage)
+    }
+
+    /// The ring page of a domain that the last life had mapped.
+    pub fn mapped_ring(&mut self, domid: DomId) -> Option<WindowPage> {
+        let survivor = self
+            .windows
+            .survivors()
+            .find(|survivor| survivor.domid == domid.0 && survivor.gref == RING_GRANT);
+        survivor
+            .and_then(|survivor| self.windows.adopt(survivor))
+            .map(WindowPage)
+    }
+
+    /// Ends what the last life had mapped and bound and did not record: an action whose outcome it did not live to see.
+    pub fn drop_unowned(&mut self, owned: impl Fn(DomId) -> bool, ports: &[u32]) {
+        let survivors: Vec<_> = self
+            .windows
+            .survivors()
+            .filter(|survivor| !owned(DomId(survivor.domid)))
+            .collect();
+        for survivor in survivors {
+            let domid = DomId(survivor.domid);
+            if let Some(window) = self.windows.adopt(survivor) {
+                self.unmap(Some(domid), WindowPage(window));
+            }
+        }
+        let bound: Vec<Port> = evtchn::bound_ports()
+            .filter(|(port, status)| {
+                matches!(status, Status::Interdomain { .. })
+                    && !ports.contains(&port.0)
+                    && !self.reserved.contains(port)
+            })
+            .map(|(port, _)| port)
+            .collect();
+        for port in bound {
+            evtchn::close(port);
+        }
     }
 
     fn unmap(&mut self, domid: Option<DomId>, page: WindowPage) {
@@ -79,11 +121,15 @@ impl World for XenMachine {
             xen_version: (major, minor),
             memory,
             started,
+            restarts,
         } = self.facts;
         let counted = counters::read();
         let (heap_used, heap_size) = heap_usage();
         let uptime = time::now_ns().saturating_sub(started) / 1_000_000_000;
-        writeln!(out, "xen: {major}.{minor} {mode}\nuptime-seconds: {uptime}")?;
+        writeln!(
+            out,
+            "xen: {major}.{minor} {mode}\nrestarts: {restarts}\nuptime-seconds: {uptime}"
+        )?;
         writeln!(
             out,
             "memory-bytes: {}\nmemory-maximum-bytes: {}\nimage-bytes: {}\ntables-bytes: {}\ndurable-bytes: {}",
@@ -186,6 +232,13 @@ impl Machine for XenMachine {
 
     fn wait(&mut self, deadline: Option<Time>) {
         self.events.wait(deadline.map(|deadline| deadline.0));
+    }
+
+    fn crash(&mut self, kind: CrashKind) {
+        match kind {
+            CrashKind::Panic => panic!("crash on request"),
+            CrashKind::Fault => restart::fault(),
+        }
     }
 
     fn log(&mut self, line: String) {

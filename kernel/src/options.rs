@@ -19,6 +19,8 @@ pub struct Options {
     pub event_timeout: u32,
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
+    /// `xenstore-control crash` is allowed, `--debug-crash`.
+    pub debug_crash: bool,
     /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
     pub trace: Vec<TraceSwitch>,
     /// What was not understood.
@@ -61,6 +63,7 @@ const PRIVILEGED: &str = "--priv-domid";
 const TIMEOUT: &str = "--watch-event-timeout";
 const QUOTA: &str = "--quota";
 const TRACE: &str = "--trace";
+const DEBUG_CRASH: &str = "--debug-crash";
 
 impl Options {
     /// Reads a command line. Options may be separated by blanks or commas, and values by `=` or a blank.
@@ -70,6 +73,7 @@ impl Options {
             privileged: DomId::DOM0,
             event_timeout: 20,
             quotas: Quotas::default(),
+            debug_crash: false,
             trace: Vec::new(),
             unknown: Vec::new(),
         };
@@ -79,6 +83,10 @@ impl Options {
                 Some((name, value)) => (name, Some(value)),
                 None => (word, None),
             };
+            if word == DEBUG_CRASH {
+                options.debug_crash = true;
+                continue;
+            }
             // The short forms are those of C xenstored.
             let known = match name {
                 EVENT | "-e" => EVENT,

@@ -1,16 +1,17 @@
 //! From what boot found to a running service, or to a clear reason why not.
 
 use alloc::format;
+use alloc::vec::Vec;
 use core::fmt;
 
 use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
-use xen_bindings::{Platform, shutdown, time};
+use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{SlicePages, Store, TooSmall};
+use xenstore_recovery::{Lost, SlicePages, Store, TooSmall};
 use xenstore_ring::feature;
-use xenstore_service::{RingLink, Service};
+use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
 use crate::console::Log;
@@ -28,6 +29,7 @@ enum CannotStart {
     TooSmall { memory: u64, pages: TooSmall },
     NoRing(DomId, xen_bindings::grant::GrantError),
     NoPort(DomId, u32, xen_bindings::XenError),
+    Lost(Lost),
 }
 
 impl fmt::Display for CannotStart {
@@ -50,6 +52,7 @@ impl fmt::Display for CannotStart {
                     "the Xenstore ring of domain {domid} (its grant 1) cannot be mapped: {error}"
                 )
             }
+            CannotStart::Lost(lost) => write!(f, "what the last life left does not verify: {lost:?}"),
             CannotStart::NoPort(domid, port, error) => {
                 write!(
                     f,
@@ -60,67 +63,92 @@ impl fmt::Display for CannotStart {
     }
 }
 
-/// Serves for ever; shuts the domain down with a crash reason if it cannot begin.
+/// Serves for ever; shuts the domain down with a crash reason if it cannot begin. After a restart in place it goes on where
+/// the last life stopped.
 pub fn serve(platform: Platform) -> ! {
+    let restarts = platform.restarts;
     let mut log = Log::new(platform.console);
     let (major, minor) = platform.xen_version;
-    log.line(&format!(
-        "xenstore-stubdom {} on Xen {major}.{minor} as {} domain {}, {} KiB",
-        env!("CARGO_PKG_VERSION"),
-        platform.mode,
-        platform.own_domid,
-        platform.memory.reservation_bytes / 1024
-    ));
-    let options = Options::parse(platform.command_line);
-    for unknown in &options.unknown {
-        log.line(&format!("{unknown}"));
-    }
-    let Some(event) = options.event else {
-        give_up(&mut log, CannotStart::NoEvent)
-    };
-    let configuration = Configuration {
-        privileged: options.privileged,
-        own: DomId(platform.own_domid),
-        features: FEATURES,
-        event_timeout: options.event_timeout,
-        // Names come from guests: the hash must not be the same at each start.
-        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
-        quotas: options.quotas,
-        trace: options.trace,
-    };
-    let memory = platform.memory.reservation_bytes;
-    let store = match Store::cold(configuration, SlicePages(platform.durable)) {
-        Ok(store) => store,
-        Err(pages) => give_up(&mut log, CannotStart::TooSmall { memory, pages }),
-    };
-    let domain_exception = match evtchn::bind_virq(VIRQ_DOM_EXC) {
-        Ok(port) => Some(port),
-        Err(error) => {
-            log.line(&format!(
-                "VIRQ_DOM_EXC cannot be bound ({error}): domains that die will not be noticed"
-            ));
-            None
-        }
-    };
-    if let Interface::Nothing { answer } = platform.domain_watch.interface() {
+    if restarts == 0 {
         log.line(&format!(
-            "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
+            "xenstore-stubdom {} on Xen {major}.{minor} as {} domain {}, {} KiB",
+            env!("CARGO_PKG_VERSION"),
+            platform.mode,
+            platform.own_domid,
+            platform.memory.reservation_bytes / 1024
         ));
+    } else {
+        log.line(&format!("restart number {restarts}"));
     }
+    let options = Options::parse(platform.command_line);
     let facts = Facts {
         mode: platform.mode,
         xen_version: platform.xen_version,
         memory: platform.memory,
         started: time::now_ns(),
+        restarts,
     };
-    let mut machine = XenMachine {
+    let own_port = platform.own_store.as_ref().map(|(_, port)| *port);
+    let machine = XenMachine {
         events: platform.events,
         windows: platform.windows,
         log,
         domains: platform.domain_watch,
-        domain_exception,
+        domain_exception: None,
+        reserved: own_port.into_iter().chain(console::ring_port()).collect(),
         facts,
     };
+    let durable = SlicePages(platform.durable);
+    let mut service = if restarts == 0 {
+        cold(machine, durable, &options, DomId(platform.own_domid))
+    } else {
+        warm(machine, durable)
+    };
+    restart::allow();
+    service.run()
+}
+
+fn cold(
+    mut machine: XenMachine,
+    durable: SlicePages<&'static mut [u8]>,
+    options: &Options,
+    own: DomId,
+) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+    for unknown in &options.unknown {
+        machine.log.line(&format!("{unknown}"));
+    }
+    let Some(event) = options.event else {
+        give_up(&mut machine.log, CannotStart::NoEvent)
+    };
+    let configuration = Configuration {
+        privileged: options.privileged,
+        own,
+        features: FEATURES,
+        event_timeout: options.event_timeout,
+        // Names come from guests: the hash must not be the same at each start.
+        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
+        quotas: options.quotas.clone(),
+        debug_crash: options.debug_crash,
+        trace: options.trace.clone(),
+    };
+    let memory = machine.facts.memory.reservation_bytes;
+    let store = match Store::cold(configuration, durable) {
+        Ok(store) => store,
+        Err(pages) => give_up(&mut machine.log, CannotStart::TooSmall { memory, pages }),
+    };
+    match evtchn::bind_virq(VIRQ_DOM_EXC) {
+        Ok(port) => machine.domain_exception = Some(port),
+        Err(error) => {
+            machine.log.line(&format!(
+                "VIRQ_DOM_EXC cannot be bound ({error}): domains that die will not be noticed"
+            ));
+        }
+    }
+    if let Interface::Nothing { answer } = machine.domains.interface() {
+        machine.log.line(&format!(
+            "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
+        ));
+    }
     let privileged = options.privileged;
     let (page, port) = match connect_privileged(&mut machine, privileged, event) {
         Ok(connected) => connected,
@@ -137,7 +165,42 @@ pub fn serve(platform: Platform) -> ! {
         .machine_mut()
         .log
         .line(&format!("serving domain {privileged} on event channel {event}"));
-    service.run()
+    service
+}
+
+/// Goes on with what the last life left in the durable pages. The rings are still mapped and the event channels bound; each
+/// client is looked at and told at once, because an event may have been taken by the life that ended.
+fn warm(
+    mut machine: XenMachine,
+    durable: SlicePages<&'static mut [u8]>,
+) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+    machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
+    let recovered = match Store::recover(durable) {
+        Ok(recovered) => recovered,
+        Err((_, lost)) => give_up(&mut machine.log, CannotStart::Lost(lost)),
+    };
+    let server = recovered.store.server();
+    let mut ports = Vec::new();
+    let mut owners = Vec::new();
+    for (_, state) in server.connections() {
+        owners.push(state.domid);
+        if let Channel::Ring { port } = state.channel {
+            ports.push(port);
+        }
+    }
+    machine.drop_unowned(|domid| owners.contains(&domid), &ports);
+    let replayed = recovered.store.figures().replayed;
+    let mut service = Service::resume(machine, recovered, |machine, wanted| {
+        let page = machine.mapped_ring(wanted.state.domid)?;
+        let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);
+        Some(Reached { link, published })
+    });
+    let took = (time::now_ns().saturating_sub(service.machine().facts.started)) / 1000;
+    service
+        .machine_mut()
+        .log
+        .line(&format!("recovered in {took} us, {replayed} records read back"));
+    service
 }
 
 fn connect_privileged(

@@ -133,7 +133,8 @@ guest_is_destroyed() {
 
 step store-lists-itself store_lists_itself
 step xl-lists-domains xl_lists_domains
-step xl-info xl info
+step pause xl pause Xenstore
+step asks xenstore-ls
 step test-xenstore upstreams_test
 step write-and-read write_and_read
 step exists exists
@@ -141,14 +142,17 @@ step list-and-ls list_and_ls
 step chmod chmod_shows
 step rm rm_removes
 step watch watch_sees_an_event
-step control-help control_help
 step control-print control_print
 step control-log control_log
-step control-quota control_quota
 step control-check control_check
-step make-5000-children make_many_children &&
-    step list-5000-children many_children_are_listed
-step remove-5000-children many_children_are_removed
+# oxenstored answers every command of CONTROL with OK, and cannot list a directory that does not fit into one message.
+if [ "$STORE" != ocaml ]; then
+    step control-help control_help
+    step control-quota control_quota
+    step make-5000-children make_many_children &&
+        step list-5000-children many_children_are_listed
+    step remove-5000-children many_children_are_removed
+fi
 step guest-starts guest_starts &&
     step guest-reaches-userland guest_reaches_userland guest &&
     step guest-reads-its-name guest_reads_its_name

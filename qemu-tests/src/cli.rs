@@ -205,6 +205,11 @@ fn run(
             }
         }
     }
+    if outcomes.is_empty() {
+        bail!(
+            "nothing was run: none of these scenarios is for such a store; `qemu-tests list` names the stores of each"
+        );
+    }
     Ok(report::summary(&outcomes, &logs))
 }
 

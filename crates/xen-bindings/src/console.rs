@@ -115,6 +115,12 @@ fn write_ring_or_log(bytes: &[u8], patience: u32) -> usize {
     written
 }
 
+/// The event channel of the console ring, if there is one.
+#[must_use]
+pub fn ring_port() -> Option<Port> {
+    (!RING.load(Ordering::Relaxed).is_null()).then(|| Port(RING_PORT.load(Ordering::Relaxed)))
+}
+
 /// The domain's console. Text in, nothing out; lines end with `\n`.
 #[derive(Debug)]
 pub struct Console {

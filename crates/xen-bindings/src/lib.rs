@@ -18,6 +18,7 @@ pub mod grant;
 pub mod hypercall;
 pub mod memory;
 mod platform;
+pub mod restart;
 pub mod shared_info;
 pub mod shutdown;
 pub mod time;

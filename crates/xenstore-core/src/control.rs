@@ -10,7 +10,7 @@ use xenstore_wire::{DomId, Errno, atoi, strings};
 use crate::decision::{Answer, Decision, Outcome};
 use crate::domain::Maxima;
 use crate::quota::Limit;
-use crate::record::Change;
+use crate::record::{Action, Change, CrashKind};
 use crate::settings::TraceSwitch;
 use crate::tree::Memory;
 
@@ -55,6 +55,14 @@ impl<M: Memory> Decision<'_, M> {
             (b"quota-soft", [b"set", name, value]) => self.set_default_limit(name, value, true),
             (b"check", []) => self.check(),
             (b"status", []) => self.status(),
+            (b"crash", [kind]) if self.server.configuration.debug_crash => {
+                self.actions.push(Action::Crash(match *kind {
+                    b"panic" => CrashKind::Panic,
+                    b"fault" => CrashKind::Fault,
+                    _ => return Err(Errno::EINVAL),
+                }));
+                Ok(Answer::ok())
+            }
             _ => Err(Errno::EINVAL),
         }
     }

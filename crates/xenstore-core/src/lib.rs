@@ -48,7 +48,7 @@ pub use connection::{Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMes
 pub use domain::Domain;
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
 pub use quota::{Limit, Quotas};
-pub use record::{Action, Change, NodeChange, Output, Place, Record, Waiting};
+pub use record::{Action, Change, CrashKind, NodeChange, Output, Place, Record, Waiting};
 pub use server::{Configuration, Server};
 pub use settings::{Settings, TraceSwitch};
 pub use state::{SavedState, State};

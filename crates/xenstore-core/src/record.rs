@@ -76,6 +76,17 @@ pub enum Action {
     },
     /// Write a line to the console.
     Log(String),
+    /// End this life of the server, to show that the next one goes on (only with `--debug-crash`).
+    Crash(CrashKind),
+}
+
+/// How a life of the server ends on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum CrashKind {
+    /// A panic.
+    Panic,
+    /// A processor exception.
+    Fault,
 }
 
 /// The request that waits for an action, and what it will be told.

@@ -31,6 +31,8 @@ pub struct Configuration {
     pub hash_seed: u64,
     /// The limits of domains, until an administrator sets others.
     pub quotas: Quotas,
+    /// `xenstore-control crash` is allowed.
+    pub debug_crash: bool,
     /// The trace switches that are on from the start.
     pub trace: Vec<TraceSwitch>,
 }
@@ -44,6 +46,7 @@ impl Default for Configuration {
             event_timeout: 20,
             hash_seed: 0,
             quotas: Quotas::default(),
+            debug_crash: false,
             trace: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use xenstore_core::{Channel, ConnectFailure, Time, World};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, Time, World};
 use xenstore_wire::DomId;
 
 use crate::link::Link;
@@ -47,6 +47,9 @@ pub trait Machine: World {
 
     /// Sleeps until an event comes or the deadline has passed. Returns at once if an event has not been handed over yet.
     fn wait(&mut self, deadline: Option<Time>);
+
+    /// Ends this life of the server. A machine that cannot come back from that does nothing.
+    fn crash(&mut self, kind: CrashKind);
 
     /// Writes a line to the console.
     fn log(&mut self, line: String);

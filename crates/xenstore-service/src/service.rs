@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use xenstore_core::{
-    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Record, Server, TraceSwitch,
+    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Record, Server, Time, TraceSwitch,
 };
 use xenstore_recovery::{Durable, DurablePages, Pages, Recovered, Store};
 use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
@@ -84,6 +84,8 @@ pub struct Service<M: Machine, P: Pages> {
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
     domains_changed: bool,
+    /// The time of this round: asking for it costs more than a request on some machines.
+    now: Time,
     figures: ServiceFigures,
     message: Vec<u8>,
 }
@@ -91,6 +93,7 @@ pub struct Service<M: Machine, P: Pages> {
 impl<M: Machine, P: Pages> Service<M, P> {
     /// A service without clients.
     pub fn new(machine: M, store: Store<P>) -> Self {
+        let now = machine.now();
         Service {
             machine,
             store,
@@ -100,6 +103,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             stalled: BTreeSet::new(),
             touched: BTreeSet::new(),
             domains_changed: true,
+            now,
             figures: ServiceFigures::default(),
             message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
         }
@@ -208,7 +212,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
         let epoch = link.epoch();
         let connection = self.store.server().next_connection();
-        let now = self.machine.now();
+        let now = self.now;
         let record = self
             .store
             .take(now, &self.machine, Input::Connected { domid, channel, epoch });
@@ -231,6 +235,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
     pub fn round(&mut self) -> bool {
         self.figures.rounds = self.figures.rounds.saturating_add(1);
+        self.now = self.machine.now();
         self.poll();
         if core::mem::take(&mut self.domains_changed) {
             self.ask_for_domains();
@@ -276,7 +281,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     }
 
     fn expire(&mut self) {
-        let now = self.machine.now();
+        let now = self.now;
         if self
             .store
             .server()
@@ -289,7 +294,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// Decides and commits an input, and does what comes of it.
     fn take(&mut self, input: Input<'_>) {
-        let now = self.machine.now();
+        let now = self.now;
         let record = self.store.take(now, &self.machine, input);
         self.after(record);
     }
@@ -388,11 +393,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 }
             }
             Action::Log(line) => self.machine.log(line),
+            Action::Crash(kind) => self.machine.crash(kind),
         }
     }
 
     fn finish(&mut self, requester: ConnectionId, outcome: Result<Channel, ConnectFailure>) {
-        let now = self.machine.now();
+        let now = self.now;
         let record = self
             .store
             .take(now, &self.machine, Input::ActionDone { requester, outcome });
@@ -524,7 +530,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     if self.store.server().settings().trace(TraceSwitch::InputOutput) {
                         self.machine.log(trace::request(state.domid, header, payload));
                     }
-                    let now = self.machine.now();
+                    let now = self.now;
                     let input = Input::Request {
                         connection,
                         consumed: amount,
@@ -540,7 +546,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 Framed::Lacking(lacking) => {
                     client.lacking = lacking;
                     let bytes = message.get(before..).unwrap_or_default();
-                    let now = self.machine.now();
+                    let now = self.now;
                     self.store
                         .take(now, &self.machine, Input::Partial { connection, bytes });
                 }

@@ -183,3 +183,20 @@ fn a_server_that_crashes_all_the_time_still_answers_everything() {
         assert!(bed.crashes > 1, "{} crashes", bed.crashes);
     }
 }
+
+#[test]
+fn a_crash_on_request_is_answered_by_the_next_life() {
+    let mut bed = Bed::with(
+        xenstore_core::Configuration {
+            debug_crash: true,
+            ..Default::default()
+        },
+        8 << 20,
+    );
+    for kind in ["panic", "fault"] {
+        assert_eq!(bed.ask(0, Control, 0, &format!("crash|{kind}|")), "OK|");
+    }
+    assert_eq!(bed.crashes, 2);
+    assert_eq!(bed.ask(0, Control, 0, "crash|other|"), "!EINVAL");
+    assert_eq!(Bed::new().ask(0, Control, 0, "crash|panic|"), "!EINVAL");
+}

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use xenstore_core::{Channel, Configuration, ConnectFailure, ConnectionId, DomainState, Time, World};
+use xenstore_core::{Channel, Configuration, ConnectFailure, ConnectionId, CrashKind, DomainState, Time, World};
 use xenstore_recovery::{Pages, Store};
 use xenstore_ring::{ClientRing, ClientVisit, MemoryPage, SharedPage};
 use xenstore_service::{Event, Machine, Reached, RingLink, Service};
@@ -190,6 +190,10 @@ impl Machine for Simulated {
     }
 
     fn wait(&mut self, _deadline: Option<Time>) {}
+
+    fn crash(&mut self, _kind: CrashKind) {
+        std::panic::resume_unwind(Box::new(Crash));
+    }
 
     fn log(&mut self, line: String) {
         self.host.log.borrow_mut().push(line);
