@@ -133,8 +133,7 @@ guest_is_destroyed() {
 
 step store-lists-itself store_lists_itself
 step xl-lists-domains xl_lists_domains
-step pause xl pause Xenstore
-step asks xenstore-ls
+step xl-info xl info
 step test-xenstore upstreams_test
 step write-and-read write_and_read
 step exists exists

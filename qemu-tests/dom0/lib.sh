@@ -132,7 +132,8 @@ start_store() {
     else
         launch_store || return
     fi
-    xenstore-exists / || because "the store does not answer"
+    xenstore-exists / || because "the store does not answer" || return
+    STORE_STARTED=yes
 }
 
 microseconds() {
