@@ -121,6 +121,8 @@ impl Machine for Simulated {
 
     fn notify(&mut self, _channel: Channel) {}
     fn wait(&mut self, _deadline: Option<Time>) {}
+    fn crash(&mut self, _kind: xenstore_core::CrashKind) {}
+
     fn log(&mut self, _line: String) {}
 }
 
