@@ -15,7 +15,7 @@ help:
 	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
 	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
 	@echo "make test-long      what takes longer than a CI run should"
-	@echo "make image          target/xenstore-stubdom, .gz, and target/xenstore-stubdom-pv"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only)"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
@@ -28,7 +28,8 @@ image: setup
 	@echo "== building the image"
 	$(CARGO) build --locked --release -p boot --features image
 	@mkdir -p target
-	cp target/release/xenstore-stubdom $(IMAGE).unchecked
+	cp target/release/xenstore-stubdom $(IMAGE).symbols
+	strip -o $(IMAGE).unchecked $(IMAGE).symbols
 	$(CARGO) run --locked --release -q -p image-check -- $(IMAGE).unchecked --write-pv $(IMAGE)-pv
 	mv $(IMAGE).unchecked $(IMAGE)
 	gzip -9 -n -c $(IMAGE) > $(IMAGE).gz
@@ -57,13 +58,16 @@ unit: setup
 
 bed: image $(BED)
 	@echo "== real Xen"
-	@$(BED) run
+	@$(BED) run self-test first-light refuses-to-start
+	@$(BED) run survives numbers --xen 4.20
 
 test: check unit bed
 	@echo "== all tests passed"
 
 test-long: test
-	@$(BED) run --store all
+	@$(BED) run survives numbers --xen 4.17
+	@$(BED) run first-light --store all
+	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)

@@ -141,7 +141,6 @@ fn warm(mode: Mode) {
     // SAFETY: the cold start filled it; this start uses it alone.
     let kept = unsafe { kept::get() };
     kept.restarts = kept.restarts.saturating_add(1);
-    let crash_loop = note_restart(kept);
     match kept.console {
         // SAFETY: the cold start's mapping is still there.
         ConsolePlace::Ring { port } => unsafe { console::install_ring(CONSOLE as *mut XenconsInterface, Port(port)) },
@@ -149,12 +148,6 @@ fn warm(mode: Mode) {
             console::install_xen_log();
         }
         ConsolePlace::None => {}
-    }
-    if crash_loop {
-        fail(format_args!(
-            "{RESTARTS_AT_MOST} restarts within {} s",
-            RESTARTS_WITHIN / 1_000_000_000
-        ));
     }
 }
 
@@ -181,6 +174,13 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     let kept = unsafe { kept::get() };
     // SAFETY: both modes map the page at this address, for ever.
     unsafe { shared_info::install(SHARED_INFO as *mut SharedInfo) };
+    // Only from here on is there a time.
+    if !is_cold && note_restart(kept) {
+        fail(format_args!(
+            "{RESTARTS_AT_MOST} restarts within {} s",
+            RESTARTS_WITHIN / 1_000_000_000
+        ));
+    }
     let heap_bytes = kept.memory.heap_pages() * PAGE_SIZE;
     // SAFETY: the heap's pages are mapped, and this start has allocated nothing yet.
     unsafe { heap::initialise(heap_bytes) };

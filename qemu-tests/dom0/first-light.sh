@@ -87,7 +87,7 @@ control_check() {
 # `check` answers OK also when it has repaired something, as C does; what it found stands on the console.
 console_is_clean() {
     store_is_a_domain || return 0
-    ! grep -iE '[1-9][0-9]* accounts wrong|panic|corrupt|restart' "$(console_log Xenstore)" || because "the store's console tells of trouble"
+    ! grep -iE 'is charged with|panic|corrupt|restart' "$(console_log Xenstore)" || because "the store's console tells of trouble"
 }
 
 # Names of a fixed length, five hundred for each call: each call is one transaction.

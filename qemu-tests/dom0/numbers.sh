@@ -39,20 +39,49 @@ connections_cost() {
     done
 }
 
+# costs NAME: what each request since the look before cost the store.
+costs() {
+    xenstore-control status >/tmp/after || return
+    requests=$(growth requests)
+    mark value "$1" "$requests requests" >/dev/console
+    for name in hypercalls notifies blocks; do
+        mark value "  $name each" "$(ratio "$(growth "$name")" "$requests")" >/dev/console
+    done
+}
+
+# Short requests, each sent when the one before is answered.
+lone_requests() {
+    xenstore-control status >/tmp/before || return
+    XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 300 -t 'read 1' || return
+    costs lone
+}
+
+# All of upstream's tests: some messages are longer than the ring and take a second event.
 load_costs() {
     xenstore-control status >/tmp/before || return
     XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 50 || return
-    xenstore-control status >/tmp/after || return
     cat /tmp/after
-    requests=$(growth requests)
-    mark value requests "$requests by test-xenstore -i 50" >/dev/console
-    for name in hypercalls notifies blocks upcalls; do
-        mark value "$name-per-request" "$(ratio "$(growth "$name")" "$requests")" >/dev/console
+    costs test-xenstore
+}
+
+# Sixteen clients at once: what they ask between two looks of the store is answered with one event.
+batches() {
+    xenstore-control status >/tmp/before || return
+    CLIENTS=
+    for i in $(seq 16); do
+        XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 40 -t 'read 1' >/dev/null &
+        CLIENTS="$CLIENTS $!"
     done
+    for client in $CLIENTS; do
+        wait "$client" || because "test-xenstore ended with $?" || return
+    done
+    costs sixteen-clients
 }
 
 if store_is_a_domain; then
     step own-status own_status
     step connections-cost connections_cost
     step load-costs load_costs
+    step lone-requests lone_requests
+    step batches batches
 fi

@@ -75,6 +75,8 @@ pub struct Overlay<'a> {
     pub form: Store,
     /// MiB for the store domain.
     pub store_memory: u32,
+    /// What the store domain gets on its command line besides `--event`.
+    pub store_options: &'a str,
     /// Whether the store's launch is timed.
     pub measure: bool,
     /// Set if a person reads the serial line: rows and columns of the terminal, in stty's words, or nothing if they are unknown.
@@ -90,6 +92,7 @@ impl<'a> Overlay<'a> {
             image,
             form: store,
             store_memory: STORE_MEMORY,
+            store_options: "",
             measure: false,
             terminal: None,
         }
@@ -146,12 +149,13 @@ pub fn base(parts: &Parts) -> Result<Archive> {
 pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
     let mut archive = Archive::default();
     let settings = format!(
-        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
+        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nSTORE_OPTIONS='{}'\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
         overlay.store,
         overlay.form,
         parts.bed,
         parts.bed.tools_folder(),
         overlay.store_memory,
+        overlay.store_options,
         if overlay.measure { "yes" } else { "no" },
         if overlay.terminal.is_some() {
             "person"

@@ -9,6 +9,7 @@ pub const SCENARIO: Scenario = Scenario {
     about: "the store starts; every client, upstream's test, 5,000 children, and a Linux guest work",
     kind: Kind::Served(include_str!("../../dom0/first-light.sh")),
     stores: &Store::ALL,
+    store_options: "",
     measure: false,
     judge,
 };

@@ -4,6 +4,7 @@ mod first_light;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
+mod survives;
 
 use std::path::Path;
 
@@ -26,6 +27,8 @@ pub struct Scenario {
     kind: Kind,
     /// The stores it makes sense with.
     pub stores: &'static [Store],
+    /// What the store domain gets on its command line besides `--event`.
+    store_options: &'static str,
     /// The store's launch is timed, by looking often, which slows it a little.
     measure: bool,
     /// Looks closer at the transcript than the script could.
@@ -42,9 +45,10 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 4] = [
+pub const ALL: [&Scenario; 5] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
+    &survives::SCENARIO,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
 ];
@@ -62,6 +66,7 @@ impl Scenario {
         let overlay = |script, serving| Overlay {
             form: store,
             measure: self.measure,
+            store_options: self.store_options,
             ..Overlay::new(script, serving, image.as_deref())
         };
         // Steps are printed when they end; those that ended with the machine are left over.

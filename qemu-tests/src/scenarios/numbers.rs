@@ -9,6 +9,7 @@ pub const SCENARIO: Scenario = Scenario {
     about: "measures the time to the first answer, the image, and memory and calls as the store counts them",
     kind: Kind::Served(include_str!("../../dom0/numbers.sh")),
     stores: &Store::ALL,
+    store_options: "",
     measure: true,
     judge: as_the_script_says,
 };

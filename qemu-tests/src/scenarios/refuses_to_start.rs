@@ -8,6 +8,7 @@ pub const SCENARIO: Scenario = Scenario {
     about: "without --event, or with too little memory, the image says why and its domain ends as crashed",
     kind: Kind::ImageAsGuest(include_str!("../../dom0/refuses-to-start.sh")),
     stores: &Store::OURS,
+    store_options: "",
     measure: false,
     judge: as_the_script_says,
 };

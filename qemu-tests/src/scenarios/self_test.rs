@@ -9,6 +9,7 @@ pub const SCENARIO: Scenario = Scenario {
     kind: Kind::ImageAlone("selftest", verdict),
     // Xen starts dom0 as PV unless it is told otherwise, so there is one form only.
     stores: &[Store::Pv],
+    store_options: "",
     measure: false,
     judge: as_the_script_says,
 };
