@@ -86,6 +86,8 @@ pub struct Service<M: Machine, P: Pages> {
     domains_changed: bool,
     /// The time of this round: asking for it costs more than a request on some machines.
     now: Time,
+    /// It was said that the durable pages are full.
+    warned: bool,
     figures: ServiceFigures,
     message: Vec<u8>,
 }
@@ -104,6 +106,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             touched: BTreeSet::new(),
             domains_changed: true,
             now,
+            warned: false,
             figures: ServiceFigures::default(),
             message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
         }
@@ -254,7 +257,17 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.show(&durable);
         self.wake_stalled();
         self.store.tidy(TIDY_PER_ROUND);
+        self.warn_of_full_pages();
         !self.active.is_empty() || self.domains_changed
+    }
+
+    /// Says once that the durable pages are full. An administrator can free nodes; a crash before that loses what came last.
+    fn warn_of_full_pages(&mut self) {
+        if !self.warned && self.store.figures().undurable > 0 {
+            self.warned = true;
+            self.machine
+                .log("the durable pages are full: a crash now would lose the newest changes".into());
+        }
     }
 
     fn poll(&mut self) {
