@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
-use xenstore_wire::{Access, DomId, Path, PathBuf, Permissions};
+use xenstore_wire::{Access, DomId, Path, Permissions};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
@@ -226,13 +226,6 @@ impl<M: Memory> Server<M> {
     /// Changes nothing that a client could see.
     pub fn tidy(&mut self, budget: usize) {
         self.tree.tidy(budget);
-    }
-
-    /// Value of a node of the store as it is, for tests and tools. No permissions are asked.
-    pub fn value(&self, path: &PathBuf) -> Option<&[u8]> {
-        self.tree
-            .find(self.tree.current(), path.as_path())
-            .map(|node| node.value())
     }
 
     pub(crate) fn caller(&self, connection: &Connection) -> Caller {

@@ -8,7 +8,7 @@ use xenstore_core::tree::Root;
 use xenstore_core::{Change, Configuration, ConnectionId, Input, Record, Server, Time, World};
 
 use crate::checkpoint;
-use crate::extents::{DurablePages, NotOurs, PageFigures, TooSmall};
+use crate::extents::{DurablePages, NotOurs, TooSmall};
 use crate::log::{Log, Side};
 use crate::pages::Pages;
 use crate::slots::{self, Slot};
@@ -280,11 +280,6 @@ impl<P: Pages> Store<P> {
     /// Background upkeep of at most about `budget` bytes of work; invisible to clients.
     pub fn tidy(&mut self, budget: usize) {
         self.server.tidy(budget);
-    }
-
-    /// How the pages are used.
-    pub fn page_figures(&self) -> PageFigures {
-        self.server.pages().figures()
     }
 
     /// What was done.

@@ -26,4 +26,4 @@ mod trace;
 
 pub use link::{Link, LinkState, RingLink};
 pub use machine::{Event, Machine};
-pub use service::{Reach, Reached, Service, ServiceFigures};
+pub use service::{Reach, Reached, Service};

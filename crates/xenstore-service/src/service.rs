@@ -26,17 +26,6 @@ const TIDY_PER_ROUND: usize = 16 * 1024;
 /// A ring takes no more at once.
 const PUBLISH_AT_ONCE: usize = 1024;
 
-/// Counters of the loop since it started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ServiceFigures {
-    /// Rounds.
-    pub rounds: u64,
-    /// Notifications sent.
-    pub notifies: u64,
-    /// Times it went to sleep.
-    pub waits: u64,
-}
-
 /// One client as the loop sees it. Nothing here needs to survive.
 struct Client<L> {
     link: L,
@@ -88,7 +77,6 @@ pub struct Service<M: Machine, P: Pages> {
     now: Time,
     /// It was said that the durable pages are full.
     warned: bool,
-    figures: ServiceFigures,
     message: Vec<u8>,
 }
 
@@ -107,7 +95,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
             domains_changed: true,
             now,
             warned: false,
-            figures: ServiceFigures::default(),
             message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
         }
     }
@@ -206,11 +193,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.store.server()
     }
 
-    /// Counters.
-    pub fn figures(&self) -> ServiceFigures {
-        self.figures
-    }
-
     /// Takes on a client that no request introduced: dom0 at the start, a socket client.
     pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
         let epoch = link.epoch();
@@ -228,7 +210,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
     pub fn run(&mut self) -> ! {
         loop {
             if !self.round() {
-                self.figures.waits = self.figures.waits.saturating_add(1);
                 let deadline = self.store.server().next_deadline();
                 self.machine.wait(deadline);
             }
@@ -237,7 +218,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
     pub fn round(&mut self) -> bool {
-        self.figures.rounds = self.figures.rounds.saturating_add(1);
         self.now = self.machine.now();
         self.poll();
         if core::mem::take(&mut self.domains_changed) {
@@ -596,7 +576,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 continue;
             };
             if client.link.take_notify(client.lacking) {
-                self.figures.notifies = self.figures.notifies.saturating_add(1);
                 self.machine.notify(client.channel);
             }
         }
