@@ -39,6 +39,23 @@ const LIMITS_ALONE: Limits = Limits {
 /// Logs of this many runs are kept.
 const RUNS_KEPT: usize = 20;
 
+/// Memory, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// The whole machine's.
+    pub machine: u32,
+    /// dom0's part of it.
+    pub dom0: u32,
+}
+
+impl Size {
+    /// Enough for the store and a few guests.
+    pub const USUAL: Size = Size {
+        machine: 2048,
+        dom0: 768,
+    };
+}
+
 /// A bed that is ready to be booted.
 pub struct Ready {
     pub parts: Parts,
@@ -159,16 +176,20 @@ impl Ready {
         let initrd = self.initrd(name);
         let level = if overlay.terminal.is_some() { QUIET } else { TALKATIVE };
         let mut content = self.base.clone();
+        content.extend((overlay.extras)(&self.parts)?.finish()?);
         content.extend(dom0::overlay(&self.parts, overlay).finish()?);
         fs::write(&initrd, content).with_context(|| format!("writing {}", initrd.display()))?;
         Ok(Machine {
             xen: self.xen.clone(),
-            xen_options: format!("{XEN_OPTIONS} {level} dom0_mem=768M {}", self.xen_options),
+            xen_options: format!(
+                "{XEN_OPTIONS} {level} dom0_mem={}M {}",
+                overlay.size.dom0, self.xen_options
+            ),
             modules: vec![
                 (self.kernel.clone(), "console=hvc0 quiet panic=1".to_owned()),
                 (initrd, String::new()),
             ],
-            memory: 2048,
+            memory: overlay.size.machine,
         })
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::archive::Archive;
+use crate::boot::Size;
 use crate::elf_needed;
 use crate::kernel_modules::Modules;
 use crate::parts::Parts;
@@ -79,6 +80,10 @@ pub struct Overlay<'a> {
     pub store_options: &'a str,
     /// Whether the store's launch is timed.
     pub measure: bool,
+    /// The machine.
+    pub size: Size,
+    /// What dom0's root holds besides the base.
+    pub extras: fn(&Parts) -> Result<Archive>,
     /// Set if a person reads the serial line: rows and columns of the terminal, in stty's words, or nothing if they are unknown.
     pub terminal: Option<String>,
 }
@@ -94,6 +99,8 @@ impl<'a> Overlay<'a> {
             store_memory: STORE_MEMORY,
             store_options: "",
             measure: false,
+            size: Size::USUAL,
+            extras: |_| Ok(Archive::default()),
             terminal: None,
         }
     }

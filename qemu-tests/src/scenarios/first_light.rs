@@ -1,6 +1,6 @@
 //! `first-light`: the store starts, every ordinary client works, upstream's own test passes, and a Linux guest lives and dies.
 
-use super::{Kind, Scenario};
+use super::{Kind, PLAIN, Scenario};
 use crate::markers::Transcript;
 use crate::store::Store;
 
@@ -9,9 +9,8 @@ pub const SCENARIO: Scenario = Scenario {
     about: "the store starts; every client, upstream's test, 5,000 children, and a Linux guest work",
     kind: Kind::Served(include_str!("../../dom0/first-light.sh")),
     stores: &Store::ALL,
-    store_options: "",
-    measure: false,
     judge,
+    ..PLAIN
 };
 
 /// test-xenstore of Xen 4.17 to 4.22 has this many tests (`test-xenstore -l`).

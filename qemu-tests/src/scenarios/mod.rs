@@ -10,9 +10,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::boot::{Ended, Ready};
+use crate::archive::Archive;
+use crate::boot::{Ended, Ready, Size};
 use crate::dom0::Overlay;
 use crate::markers::{Mark, Transcript};
+use crate::parts::Parts;
 use crate::report;
 use crate::store::Store;
 
@@ -31,9 +33,26 @@ pub struct Scenario {
     store_options: &'static str,
     /// The store's launch is timed, by looking often, which slows it a little.
     measure: bool,
+    /// The machine it needs.
+    size: Size,
+    /// What dom0's root holds besides the base: programs, guests' kernels and configurations.
+    extras: fn(&Parts) -> Result<Archive>,
     /// Looks closer at the transcript than the script could.
     judge: fn(&mut Transcript, Store),
 }
+
+/// What most scenarios have in common; each says only what is its own.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    about: "",
+    kind: Kind::Served(""),
+    stores: &Store::OURS,
+    store_options: "",
+    measure: false,
+    size: Size::USUAL,
+    extras: |_| Ok(Archive::default()),
+    judge: |_, _| {},
+};
 
 enum Kind {
     /// Linux is dom0 and the store under test serves it.
@@ -67,6 +86,8 @@ impl Scenario {
             form: store,
             measure: self.measure,
             store_options: self.store_options,
+            size: self.size,
+            extras: self.extras,
             ..Overlay::new(script, serving, image.as_deref())
         };
         // Steps are printed when they end; those that ended with the machine are left over.
@@ -101,8 +122,6 @@ impl Scenario {
         Ok(ended)
     }
 }
-
-fn as_the_script_says(_: &mut Transcript, _: Store) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! `numbers`: how long the store takes to its first answer, how large the image is, and what the store says about itself.
 
-use super::{Kind, Scenario, as_the_script_says};
+use super::{Kind, PLAIN, Scenario};
 use crate::markers::Transcript;
 use crate::store::Store;
 
@@ -9,9 +9,8 @@ pub const SCENARIO: Scenario = Scenario {
     about: "measures the time to the first answer, the image, and memory and calls as the store counts them",
     kind: Kind::Served(include_str!("../../dom0/numbers.sh")),
     stores: &Store::ALL,
-    store_options: "",
     measure: true,
-    judge: as_the_script_says,
+    ..PLAIN
 };
 
 /// Prints what was measured, one value per line, and the store's own words.

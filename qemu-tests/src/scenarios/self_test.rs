@@ -1,6 +1,6 @@
 //! `self-test`: the image runs as dom0, without Linux and without clients, and examines itself.
 
-use super::{Kind, Scenario, as_the_script_says};
+use super::{Kind, PLAIN, Scenario};
 use crate::store::Store;
 
 pub const SCENARIO: Scenario = Scenario {
@@ -9,9 +9,7 @@ pub const SCENARIO: Scenario = Scenario {
     kind: Kind::ImageAlone("selftest", verdict),
     // Xen starts dom0 as PV unless it is told otherwise, so there is one form only.
     stores: &[Store::Pv],
-    store_options: "",
-    measure: false,
-    judge: as_the_script_says,
+    ..PLAIN
 };
 
 fn verdict(line: &str) -> Option<Result<(), String>> {

@@ -1,14 +1,11 @@
 //! `survives`: the store panics and faults while clients work, and nobody notices more than a pause.
 
-use super::{Kind, Scenario, as_the_script_says};
-use crate::store::Store;
+use super::{Kind, PLAIN, Scenario};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "survives",
     about: "the store panics and faults, idle and under load, with a guest running; no client sees an error",
     kind: Kind::Served(include_str!("../../dom0/survives.sh")),
-    stores: &Store::OURS,
     store_options: "--debug-crash",
-    measure: false,
-    judge: as_the_script_says,
+    ..PLAIN
 };
