@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod devices;
 mod first_light;
 mod numbers;
 mod refuses_to_start;
@@ -64,11 +65,12 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 5] = [
+pub const ALL: [&Scenario; 6] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &refuses_to_start::SCENARIO,
+    &devices::SCENARIO,
     &numbers::SCENARIO,
 ];
 
