@@ -2,6 +2,7 @@
 
 mod devices;
 mod first_light;
+mod hvm;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
@@ -65,12 +66,13 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 6] = [
+pub const ALL: [&Scenario; 7] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
+    &hvm::SCENARIO,
     &numbers::SCENARIO,
 ];
 
