@@ -1,6 +1,7 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
 mod devices;
+mod driver_domain;
 mod first_light;
 mod hvm;
 mod numbers;
@@ -66,12 +67,13 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 7] = [
+pub const ALL: [&Scenario; 8] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
+    &driver_domain::SCENARIO,
     &hvm::SCENARIO,
     &numbers::SCENARIO,
 ];
