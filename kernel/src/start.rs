@@ -88,6 +88,7 @@ pub fn serve(platform: Platform) -> ! {
         started: time::now_ns(),
         restarts,
     };
+    let own = DomId(platform.own_domid);
     let own_port = platform.own_store.as_ref().map(|(_, port)| *port);
     let machine = XenMachine {
         events: platform.events,
@@ -96,13 +97,14 @@ pub fn serve(platform: Platform) -> ! {
         domains: platform.domain_watch,
         domain_exception: None,
         reserved: own_port.into_iter().chain(console::ring_port()).collect(),
+        own_ring: platform.own_store,
         facts,
     };
     let durable = SlicePages(platform.durable);
     let mut service = if restarts == 0 {
-        cold(machine, durable, &options, DomId(platform.own_domid))
+        cold(machine, durable, &options, own)
     } else {
-        warm(machine, durable)
+        warm(machine, durable, own)
     };
     restart::allow();
     service.run()
@@ -120,8 +122,30 @@ fn cold(
     let Some(event) = options.event else {
         give_up(&mut machine.log, CannotStart::NoEvent)
     };
+    match evtchn::bind_virq(VIRQ_DOM_EXC) {
+        Ok(port) => machine.domain_exception = Some(port),
+        Err(error) => {
+            machine.log.line(&format!(
+                "VIRQ_DOM_EXC cannot be bound ({error}): domains that die will not be noticed"
+            ));
+        }
+    }
+    if let Interface::Nothing { answer } = machine.domains.interface() {
+        machine.log.line(&format!(
+            "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
+        ));
+    }
+    // Since Xen 4.21 the first question names every domain there is.
+    let present: Vec<_> = core::iter::from_fn(|| machine.domains.next_changed())
+        .filter(|(_, state)| state.exists && !state.dead)
+        .collect();
+    let first_in_control = present.iter().find(|(_, state)| state.is_control);
+    let privileged = options
+        .privileged
+        .or(first_in_control.map(|(domid, _)| DomId(*domid)))
+        .unwrap_or(DomId::DOM0);
     let configuration = Configuration {
-        privileged: options.privileged,
+        privileged,
         own,
         features: FEATURES,
         event_timeout: options.event_timeout,
@@ -136,20 +160,6 @@ fn cold(
         Ok(store) => store,
         Err(pages) => give_up(&mut machine.log, CannotStart::TooSmall { memory, pages }),
     };
-    match evtchn::bind_virq(VIRQ_DOM_EXC) {
-        Ok(port) => machine.domain_exception = Some(port),
-        Err(error) => {
-            machine.log.line(&format!(
-                "VIRQ_DOM_EXC cannot be bound ({error}): domains that die will not be noticed"
-            ));
-        }
-    }
-    if let Interface::Nothing { answer } = machine.domains.interface() {
-        machine.log.line(&format!(
-            "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
-        ));
-    }
-    let privileged = options.privileged;
     let (page, port) = match connect_privileged(&mut machine, privileged, event) {
         Ok(connected) => connected,
         Err(reason) => give_up(&mut machine.log, reason),
@@ -165,6 +175,21 @@ fn cold(
         .machine_mut()
         .log
         .line(&format!("serving domain {privileged} on event channel {event}"));
+    if let Some((link, channel)) = service.machine_mut().loopback(own, FEATURES) {
+        service.adopt(own, link, channel);
+    }
+    for domid in present.iter().map(|(domid, _)| DomId(*domid)) {
+        if domid == privileged || domid == own {
+            continue;
+        }
+        if let Some((link, channel)) = service.machine_mut().find_ring(domid, FEATURES) {
+            service.adopt(domid, link, channel);
+            service
+                .machine_mut()
+                .log
+                .line(&format!("serving domain {domid}, which was there before us"));
+        }
+    }
     service
 }
 
@@ -173,6 +198,7 @@ fn cold(
 fn warm(
     mut machine: XenMachine,
     durable: SlicePages<&'static mut [u8]>,
+    own: DomId,
 ) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
@@ -191,7 +217,11 @@ fn warm(
     machine.drop_unowned(|domid| owners.contains(&domid), &ports);
     let replayed = recovered.store.figures().replayed;
     let mut service = Service::resume(machine, recovered, |machine, wanted| {
-        let page = machine.mapped_ring(wanted.state.domid)?;
+        let page = if wanted.state.domid == own {
+            WindowPage(machine.own_ring.take()?.0)
+        } else {
+            machine.mapped_ring(wanted.state.domid)?
+        };
         let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);
         Some(Reached { link, published })
     });

@@ -75,7 +75,12 @@ pub enum Action {
         fault: Fault,
     },
     /// Write a line to the console.
-    Log(String),
+    Log {
+        /// The domain that caused it, whose lines are limited; `None` for what the administrator or the hypervisor caused.
+        about: Option<DomId>,
+        /// The line.
+        line: String,
+    },
     /// End this life of the server, to show that the next one goes on (only with `--debug-crash`).
     Crash(CrashKind),
 }

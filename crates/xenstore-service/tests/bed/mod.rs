@@ -112,6 +112,11 @@ pub struct Host {
     pub notified: RefCell<BTreeMap<u16, u32>>,
     pub mapped: RefCell<BTreeSet<u16>>,
     pub log: RefCell<Vec<String>>,
+    /// The hypervisor lists the domains that changed, as Xen 4.21 does.
+    pub lists_changes: Cell<bool>,
+    changed: RefCell<BTreeSet<u16>>,
+    /// Of which domains the server has asked by number.
+    pub asked: RefCell<Vec<u16>>,
     pub fuse: Rc<Fuse>,
 }
 
@@ -121,6 +126,7 @@ pub struct Simulated {
 
 impl World for Simulated {
     fn domain(&self, domid: DomId) -> DomainState {
+        self.host.asked.borrow_mut().push(domid.0);
         self.host
             .domains
             .borrow()
@@ -147,6 +153,14 @@ impl Machine for Simulated {
         while let Some(next) = self.host.pending.borrow_mut().pop_front() {
             event(next);
         }
+    }
+
+    fn changed_domains(&mut self) -> Option<Vec<(DomId, DomainState)>> {
+        let changed = std::mem::take(&mut *self.host.changed.borrow_mut());
+        let domains = self.host.domains.borrow();
+        let state = |domid| domains.get(&domid).copied().unwrap_or(DomainState::ABSENT);
+        let states = changed.into_iter().map(|domid| (DomId(domid), state(domid)));
+        self.host.lists_changes.get().then(|| states.collect())
     }
 
     fn connect(
@@ -351,7 +365,13 @@ impl Bed {
 
     /// A domain comes to life and dom0 introduces it and makes it a home that it owns.
     pub fn start(&mut self, domid: u16) {
+        self.start_as(domid, DomainState::ALIVE);
+    }
+
+    /// [`Bed::start`] for a domain of which the hypervisor says more.
+    pub fn start_as(&mut self, domid: u16, state: DomainState) {
         self.build(domid);
+        self.host.domains.borrow_mut().insert(domid, state);
         assert_eq!(self.ask(0, MessageType::Introduce, 0, &format!("{domid}|1|1|")), "OK|");
         self.ask(0, MessageType::Mkdir, 0, &format!("/local/domain/{domid}|"));
         self.ask(0, MessageType::SetPerms, 0, &format!("/local/domain/{domid}|n{domid}|"));
@@ -387,6 +407,7 @@ impl Bed {
     /// The hypervisor says something of a domain.
     pub fn domain_is(&mut self, domid: u16, state: DomainState) {
         self.host.domains.borrow_mut().insert(domid, state);
+        self.host.changed.borrow_mut().insert(domid);
         self.host.pending.borrow_mut().push_back(Event::DomainsChanged);
         self.settle();
     }
