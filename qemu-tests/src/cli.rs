@@ -1,7 +1,10 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bed::Bed;
 use crate::boot::Ready;
 use crate::parts::Parts;
-use crate::report::{self, Outcome};
+use crate::report::{self, Outcome, Voice};
 use crate::scenarios::{self, Scenario};
 use crate::store::Store;
 use crate::{demo, host, shell};
@@ -46,6 +49,9 @@ enum What {
         /// More words for Xen's command line
         #[arg(long, default_value = "", hide_default_value = true)]
         xen_options: String,
+        /// Machines at a time [default: one for each processor of this machine]
+        #[arg(long, short)]
+        jobs: Option<NonZeroUsize>,
     },
     /// A shell in dom0 on this terminal, with the store serving
     Shell(One),
@@ -128,9 +134,15 @@ fn dispatch(what: What) -> Result<bool> {
             store,
             image,
             xen_options,
+            jobs,
         } => {
             let stores = store.map_or_else(|| Store::OURS.to_vec(), |stores| stores.0);
-            run(&chosen(&scenarios)?, &xen.0, &stores, image.as_deref(), &xen_options)
+            let beds = xen
+                .0
+                .iter()
+                .map(|bed| Ready::prepare(*bed, &xen_options))
+                .collect::<Result<Vec<_>>>()?;
+            run(&tasks(&chosen(&scenarios)?, &beds, &stores), image.as_deref(), jobs)
         }
         What::Shell(one) => shell::run(
             &Ready::prepare(one.xen, &one.xen_options)?,
@@ -168,49 +180,110 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
         .collect()
 }
 
-fn run(
-    scenarios: &[&Scenario],
-    beds: &[Bed],
-    stores: &[Store],
-    image: Option<&Path>,
-    xen_options: &str,
-) -> Result<bool> {
+/// A scenario on a bed with a store.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    scenario: &'static Scenario,
+    ready: &'a Ready,
+    store: Store,
+}
+
+impl Task<'_> {
+    fn title(&self) -> String {
+        format!(
+            "{} on Xen {}, store {}",
+            self.scenario.name, self.ready.parts.bed, self.store
+        )
+    }
+
+    /// Runs it; the log, if it came so far.
+    fn run(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {
+        match self.scenario.run(self.ready, self.store, image, voice) {
+            Ok(ended) => {
+                if self.scenario.name == "numbers" {
+                    scenarios::print_numbers(&self.title(), None, &ended.transcript);
+                }
+                (
+                    Outcome::of(self.title(), &ended.transcript, ended.took),
+                    Some(ended.log),
+                )
+            }
+            Err(error) => {
+                voice.say(format_args!("FAIL  {error:#}"));
+                (Outcome::impossible(self.title(), format!("{error:#}")), None)
+            }
+        }
+    }
+}
+
+fn tasks<'a>(scenarios: &[&'static Scenario], beds: &'a [Ready], stores: &[Store]) -> Vec<Task<'a>> {
+    let mut tasks = Vec::new();
+    for ready in beds {
+        for scenario in scenarios {
+            for store in scenario.stores.iter().filter(|store| stores.contains(store)) {
+                tasks.push(Task {
+                    scenario,
+                    ready,
+                    store: *store,
+                });
+            }
+        }
+    }
+    tasks
+}
+
+fn run(tasks: &[Task], image: Option<&Path>, jobs: Option<NonZeroUsize>) -> Result<bool> {
+    if tasks.is_empty() {
+        bail!(
+            "nothing was run: none of these scenarios is for such a store; `qemu-tests list` names the stores of each"
+        );
+    }
     host::require(&["qemu-system-x86_64"])?;
     if host::usable_kvm() {
         println!("accelerator: KVM");
     } else {
         println!("accelerator: none (no nested virtualisation here), the processor is emulated");
     }
-    let mut outcomes = Vec::new();
-    let mut logs = Vec::new();
-    for bed in beds {
-        let ready = Ready::prepare(*bed, xen_options)?;
-        for scenario in scenarios {
-            for store in scenario.stores.iter().filter(|store| stores.contains(store)) {
-                let title = format!("{} on Xen {bed}, store {store}", scenario.name);
-                println!("\n{title}");
-                match scenario.run(&ready, *store, image) {
-                    Ok(ended) => {
-                        if scenario.name == "numbers" {
-                            scenarios::print_numbers(&title, None, &ended.transcript);
-                        }
-                        outcomes.push(Outcome::of(title, &ended.transcript, ended.took));
-                        logs.push(ended.log);
+    // A machine has one virtual processor (qemu.rs says why), so it keeps one of ours busy.
+    let jobs = jobs
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get)
+        .min(tasks.len());
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((index, task)) = take(tasks, &next) {
+                    let title = task.title();
+                    println!("\n{title}");
+                    let voice = if jobs == 1 { Voice::alone() } else { Voice::of(&title) };
+                    let (outcome, log) = task.run(image, &voice);
+                    if jobs > 1 {
+                        voice.say(format_args!(
+                            "{} after {:.0} s",
+                            outcome.word(),
+                            outcome.took.as_secs_f64()
+                        ));
                     }
-                    Err(error) => {
-                        println!("  FAIL  {error:#}");
-                        outcomes.push(Outcome::impossible(title, format!("{error:#}")));
+                    if let Ok(mut done) = done.lock() {
+                        done.push((index, outcome, log));
                     }
                 }
-            }
+            });
         }
-    }
-    if outcomes.is_empty() {
-        bail!(
-            "nothing was run: none of these scenarios is for such a store; `qemu-tests list` names the stores of each"
-        );
-    }
-    Ok(report::summary(&outcomes, &logs))
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(index, ..)| *index);
+    let (outcomes, logs): (Vec<Outcome>, Vec<Option<PathBuf>>) =
+        done.into_iter().map(|(_, outcome, log)| (outcome, log)).unzip();
+    let logs: Vec<PathBuf> = logs.into_iter().flatten().collect();
+    Ok(report::summary(&outcomes, &logs) && outcomes.len() == tasks.len())
+}
+
+fn take<'a>(tasks: &'a [Task<'a>], next: &AtomicUsize) -> Option<(usize, Task<'a>)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    tasks.get(index).map(|task| (index, *task))
 }
 
 fn numbers(one: &One) -> Result<bool> {
@@ -219,7 +292,7 @@ fn numbers(one: &One) -> Result<bool> {
     };
     let image = one.store.image(one.image.as_deref())?;
     let ready = Ready::prepare(one.xen, &one.xen_options)?;
-    let ended = scenario.run(&ready, one.store, one.image.as_deref())?;
+    let ended = scenario.run(&ready, one.store, one.image.as_deref(), &Voice::alone())?;
     let title = format!(
         "numbers on Xen {}, {} (processor {})",
         one.xen,

@@ -15,7 +15,7 @@ use crate::boot::{Ended, Ready, Size};
 use crate::dom0::Overlay;
 use crate::markers::{Mark, Transcript};
 use crate::parts::Parts;
-use crate::report;
+use crate::report::Voice;
 use crate::store::Store;
 
 pub use numbers::print as print_numbers;
@@ -79,7 +79,7 @@ pub fn by_name(name: &str) -> Option<&'static Scenario> {
 
 impl Scenario {
     /// Runs it, printing a line for each step.
-    pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
+    pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>, voice: &Voice) -> Result<Ended> {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
         let overlay = |script, serving| Overlay {
@@ -93,7 +93,7 @@ impl Scenario {
         // Steps are printed when they end; those that ended with the machine are left over.
         let mut printed = 0;
         let mut progress = |_: &str, _: Option<&Mark>, transcript: &Transcript| {
-            transcript.steps.iter().skip(printed).for_each(report::step);
+            transcript.steps.iter().skip(printed).for_each(|step| voice.step(step));
             printed = transcript.steps.len();
         };
         let mut ended = match &self.kind {
@@ -113,11 +113,11 @@ impl Scenario {
         for (index, step) in ended.transcript.steps.iter().enumerate() {
             let rejected = step.failure.is_some() && before.get(index) == Some(&false);
             if index >= printed || rejected {
-                report::step(step);
+                voice.step(step);
             }
         }
         if ended.transcript.failed() {
-            report::log_of_failure(&ended.log);
+            voice.log_of_failure(&ended.log);
         }
         Ok(ended)
     }
