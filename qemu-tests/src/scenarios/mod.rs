@@ -4,6 +4,7 @@ mod first_light;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
+mod self_test_guest;
 mod survives;
 
 use std::path::Path;
@@ -64,8 +65,9 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 5] = [
+pub const ALL: [&Scenario; 6] = [
     &self_test::SCENARIO,
+    &self_test_guest::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &refuses_to_start::SCENARIO,
