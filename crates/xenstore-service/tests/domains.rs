@@ -4,6 +4,7 @@ mod bed;
 
 use bed::Bed;
 use xenstore_core::{Configuration, DomainState};
+use xenstore_wire::DomId;
 use xenstore_wire::MessageType::{
     Control, Directory, GetPerms, Introduce, IsDomainIntroduced, Read, Release, Resume, SetPerms, Watch, Write,
 };
@@ -132,4 +133,71 @@ fn a_guest_cannot_flood_the_log_nor_silence_what_others_cause() {
     assert_eq!(of("domain 5: WRITE refused"), 20);
     assert_eq!(of("domain 6: WRITE refused"), 1);
     assert_eq!(of("domain 5: 180 further lines left out"), 1, "{log:?}");
+}
+
+/// `--priv-domid`: a host whose toolstack is not in domain 0.
+#[test]
+fn where_another_domain_has_the_toolstack_domain_0_is_an_ordinary_one() {
+    let configuration = Configuration {
+        privileged: DomId(7),
+        ..Configuration::default()
+    };
+    let mut bed = Bed::with(configuration, 8 << 20);
+    bed.ask(7, Watch, 0, "@introduceDomain|new|");
+    bed.events(7);
+    bed.build(0);
+    bed.send(7, Introduce, 0, "0|1|1|");
+    assert_eq!(bed.events(7), ["@introduceDomain new"]);
+    assert_eq!(bed.ask(7, Write, 0, "/local/domain/0/name|Domain-0"), "OK|");
+    assert_eq!(bed.ask(7, GetPerms, 0, "/local/domain/0/name|"), "n7|");
+
+    assert_eq!(bed.ask(0, Read, 0, "/local/domain/0/name|"), "!EACCES");
+    assert_eq!(bed.ask(0, Write, 0, "/tool/x|1"), "!EACCES");
+    assert_eq!(bed.ask(0, Introduce, 0, "9|1|1|"), "!EACCES");
+    assert_eq!(bed.ask(0, Control, 0, "print|x|"), "!EACCES");
+    assert_eq!(bed.ask(0, IsDomainIntroduced, 0, "7|"), "!EACCES");
+    assert_eq!(bed.ask(7, SetPerms, 0, "/local/domain/0|n0|"), "OK|");
+    assert_eq!(bed.ask(0, Write, 0, "own|1"), "OK|");
+
+    // The one that must not be released is the one with the toolstack.
+    assert_eq!(bed.ask(7, Release, 0, "7|"), "!EINVAL");
+    bed.domain_is(0, DomainState::ABSENT);
+    assert_eq!(bed.ask(7, IsDomainIntroduced, 0, "0|"), "F|");
+    assert_eq!(bed.ask(7, Directory, 0, "/local/domain|"), "");
+}
+
+/// A driver domain owns its backends: what it writes there its frontends may read, and its end takes all of it away.
+#[test]
+fn a_driver_domain_serves_another_guest_and_both_can_end() {
+    let mut bed = Bed::new();
+    bed.start(3);
+    bed.start(4);
+    for made in [
+        "/local/domain/3/backend/vbd/4/51712|n3|r4|",
+        "/local/domain/4/device/vbd/51712|n4|r3|",
+    ] {
+        let path = made.split('|').next().unwrap();
+        bed.ask(0, Write, 0, &format!("{path}|"));
+        assert_eq!(bed.ask(0, SetPerms, 0, made), "OK|");
+    }
+    bed.ask(3, Watch, 0, "backend|b|");
+    bed.events(3);
+    bed.ask(4, Watch, 0, "/local/domain/3/backend/vbd/4/51712/state|s|");
+    bed.events(4);
+    assert_eq!(bed.ask(3, Write, 0, "backend/vbd/4/51712/state|2"), "OK|");
+    assert_eq!(bed.events(4), ["/local/domain/3/backend/vbd/4/51712/state s"]);
+    assert_eq!(bed.ask(4, Read, 0, "/local/domain/3/backend/vbd/4/51712/state|"), "2");
+    assert_eq!(
+        bed.ask(4, Write, 0, "/local/domain/3/backend/vbd/4/51712/state|6"),
+        "!EACCES"
+    );
+    assert_eq!(bed.ask(4, Write, 0, "device/vbd/51712/state|4"), "OK|");
+    assert_eq!(bed.ask(3, Read, 0, "/local/domain/4/device/vbd/51712/state|"), "4");
+    bed.domain_is(3, DomainState::ABSENT);
+    assert_eq!(bed.ask(0, Directory, 0, "/local/domain|"), "4|");
+    // The right that was given to the dead one is gone.
+    assert_eq!(bed.ask(0, GetPerms, 0, "/local/domain/4/device/vbd/51712|"), "n4|");
+    bed.domain_is(4, DomainState::ABSENT);
+    assert_eq!(bed.ask(0, Directory, 0, "/local/domain|"), "");
+    bed.check();
 }

@@ -295,9 +295,10 @@ impl Bed {
     }
 
     pub fn with(configuration: Configuration, bytes: usize) -> Bed {
+        let privileged = configuration.privileged;
         let mut bed = Bed::unconnected(configuration, bytes);
-        bed.new_page(0);
-        bed.connect_dom0();
+        bed.new_page(privileged.0);
+        bed.connect(privileged);
         bed.settle();
         bed
     }
@@ -308,22 +309,22 @@ impl Bed {
         bed.new_page(0);
         bed.send(0, MessageType::Write, 0, payload);
         bed.pump();
-        bed.connect_dom0();
+        bed.connect(DomId::DOM0);
         bed
     }
 
-    fn connect_dom0(&mut self) {
-        let page = self.host.pages.borrow()[&0].clone();
-        let channel = self.host.bind(0);
+    fn connect(&mut self, domid: DomId) {
+        self.host.domains.borrow_mut().insert(domid.0, DomainState::ALIVE);
+        let page = self.host.pages.borrow()[&domid.0].clone();
+        let channel = self.host.bind(domid.0);
         let features = self.service().server().configuration().features;
         let fuse = Rc::clone(&self.host.fuse);
         self.service_mut()
-            .adopt(DomId::DOM0, RingLink::adopt(ServerPage(page, fuse), features), channel);
+            .adopt(domid, RingLink::adopt(ServerPage(page, fuse), features), channel);
     }
 
     fn unconnected(configuration: Configuration, bytes: usize) -> Bed {
         let host = Rc::new(Host::default());
-        host.domains.borrow_mut().insert(0, DomainState::ALIVE);
         let store = Store::cold(
             configuration,
             DurableMemory {
