@@ -21,6 +21,7 @@ mod markers;
 mod parts;
 mod qemu;
 mod report;
+mod ring_guests;
 mod scenarios;
 mod serial;
 mod shell;

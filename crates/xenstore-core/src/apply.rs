@@ -188,6 +188,8 @@ impl<M: Memory> Server<M> {
                 self.empty(*connection);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.channel = *channel;
+                    // Who was given up gets a new chance with a new stream.
+                    state.ignored = None;
                     state.resets = state.resets.saturating_add(1);
                     state.epoch = Epoch::default();
                     state.bytes_in = 0;

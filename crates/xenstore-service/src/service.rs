@@ -465,6 +465,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
             return;
         };
         if state.ignored.is_some() {
+            // The one thing that is still listened to: the wish to begin anew.
+            if client.link.look() == LinkState::Reconnect {
+                self.restart(connection, LinkState::Reconnect);
+            }
             return;
         }
         let privileged = state.domid == self.store.server().configuration().privileged;

@@ -1,6 +1,7 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
 mod first_light;
+mod hostile;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
@@ -70,6 +71,7 @@ pub const ALL: [&Scenario; 6] = [
     &self_test_guest::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &hostile::SCENARIO,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
 ];

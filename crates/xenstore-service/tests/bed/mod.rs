@@ -392,6 +392,9 @@ impl Bed {
     /// The guest asks to start anew, and waits until it may.
     pub fn reconnect(&mut self, domid: u16) {
         let guest = self.guests.get_mut(&domid).unwrap();
+        // What was under way belongs to the old stream.
+        guest.outgoing.clear();
+        guest.incoming.clear();
         assert!(guest.ring.request_reconnect(&guest.page));
         assert!(guest.ring.take_notify());
         self.host.kick(domid);
@@ -402,6 +405,8 @@ impl Bed {
     pub fn introduce_again(&mut self, domid: u16) {
         assert_eq!(self.ask(0, MessageType::Introduce, 0, &format!("{domid}|1|2|")), "OK|");
         let guest = self.guests.get_mut(&domid).unwrap();
+        guest.outgoing.clear();
+        guest.incoming.clear();
         guest.ring = ClientRing::adopt(&guest.page);
     }
 
