@@ -7,6 +7,8 @@ BED = target/release/qemu-tests
 IMAGE = target/xenstore-stubdom
 
 .DEFAULT_GOAL := help
+include xen-config/install.mk
+
 .PHONY: help setup image run test test-long check unit bed numbers fetch clean
 
 help:
