@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bed::Bed;
 use crate::boot::Ready;
+use crate::optional_parts::OptionalSet;
 use crate::parts::Parts;
 use crate::report::{self, Outcome, Voice};
 use crate::scenarios::{self, Scenario};
@@ -160,6 +161,9 @@ fn dispatch(what: What) -> Result<bool> {
             for bed in xen.0 {
                 let parts = Parts::obtain(bed)?;
                 println!("Xen {bed}: complete in {}", parts.root.display());
+                for set in OptionalSet::ALL {
+                    parts.with(set)?;
+                }
             }
             Ok(true)
         }

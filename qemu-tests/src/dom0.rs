@@ -134,14 +134,8 @@ pub fn base(parts: &Parts) -> Result<Archive> {
         archive.file(name, fs::read(parts.file(name)?)?);
     }
 
-    let (kernel, modules) = parts.kernel()?;
-    let mut order = String::new();
-    for (name, content) in Modules::of(&modules)?.closure(&MODULES)? {
-        order.push_str(&name);
-        order.push('\n');
-        archive.file(&format!("bed/modules/{name}.ko"), content);
-    }
-    archive.file("bed/modules/order", order);
+    let (kernel, _) = parts.kernel()?;
+    add_modules(&mut archive, parts, "bed/modules", &MODULES)?;
 
     archive.program("init", include_str!("../dom0/init.sh"));
     archive.file("bed/lib.sh", include_str!("../dom0/lib.sh"));
@@ -198,7 +192,21 @@ fn guest(parts: &Parts) -> Result<Archive> {
     Ok(archive)
 }
 
-fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
+/// Adds modules of the bed's kernel with what they depend on, and the file `order` that names them as they must be loaded.
+pub fn add_modules(archive: &mut Archive, parts: &Parts, folder: &str, wanted: &[&str]) -> Result<()> {
+    let (_, modules) = parts.kernel()?;
+    let mut order = String::new();
+    for (name, content) in Modules::of(&modules)?.closure(wanted)? {
+        order.push_str(&name);
+        order.push('\n');
+        archive.file(&format!("{folder}/{name}.ko"), content);
+    }
+    archive.file(&format!("{folder}/order"), order);
+    Ok(())
+}
+
+/// Adds a shell and its small tools.
+pub fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
     let busybox = ["usr/bin/busybox", "bin/busybox"]
         .iter()
         .find(|path| parts.root.join(path).is_file())
@@ -209,7 +217,7 @@ fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
 }
 
 /// Adds programs under their own paths, with every library and loader that they need.
-fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Result<()> {
+pub fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Result<()> {
     let mut contents = Vec::new();
     for path in programs {
         let content = fs::read(parts.file(path)?)?;
@@ -243,10 +251,11 @@ fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Re
 
 fn find_library(parts: &Parts, name: &str) -> Option<(PathBuf, Vec<u8>)> {
     let own = format!("{}/lib", parts.bed.tools_folder());
-    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()]
-        .iter()
-        .find_map(|folder| {
-            let path = parts.root.join(folder).join(name);
+    let folders = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()];
+    parts
+        .roots()
+        .flat_map(|root| folders.iter().map(move |folder| root.join(folder).join(name)))
+        .find_map(|path| {
             let content = fs::read(&path).ok()?;
             Some((path, content))
         })

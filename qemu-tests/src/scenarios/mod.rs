@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod devices;
 mod first_light;
 mod hostile;
 mod numbers;
@@ -73,6 +74,7 @@ pub const ALL: [&Scenario; 6] = [
     &survives::SCENARIO,
     &hostile::SCENARIO,
     &refuses_to_start::SCENARIO,
+    &devices::SCENARIO,
     &numbers::SCENARIO,
 ];
 

@@ -1,0 +1,75 @@
+//! What scenarios with devices put into dom0 and into their guests: hotplug scripts with what they call, modules, a guest with an agent.
+//!
+//! Knows which files; what happens with them is written in `dom0/` and `guest/`.
+
+use std::fs;
+
+use anyhow::Result;
+
+use crate::archive::Archive;
+use crate::dom0;
+use crate::parts::Parts;
+
+/// ext2 is a part of ext4. It asks for the checksum by its name in the crypto interface, so no dependency tells of it.
+const FILE_SYSTEM: [&str; 2] = ["crc32c_generic", "ext4"];
+
+/// Clients that the agent and those who give it orders use.
+const CLIENTS: [&str; 4] = ["read", "write", "watch", "ls"];
+
+/// A Linux guest's root: an agent that does what dom0 orders (`guest/agent.sh`), file systems, and the given modules.
+pub fn guest(parts: &Parts, modules: &[&str]) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for folder in ["sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp", "mnt"] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    dom0::add_busybox(&mut archive, parts)?;
+    let clients = CLIENTS.map(|name| format!("usr/bin/xenstore-{name}"));
+    dom0::add_programs(&mut archive, parts, &clients)?;
+    dom0::add_modules(
+        &mut archive,
+        parts,
+        "bed/modules",
+        &[&FILE_SYSTEM[..], modules].concat(),
+    )?;
+    archive.program("init", include_str!("../guest/agent.sh"));
+    archive.file("bed/await.sh", include_str!("../guest/await.sh"));
+    // What xenbus calls when dom0 asks for an end (control/shutdown).
+    for name in ["poweroff", "reboot"] {
+        archive.program(
+            &format!("sbin/{name}"),
+            format!("#!/bin/sh\nexec /bin/busybox {name} -f\n"),
+        );
+    }
+    Ok(archive)
+}
+
+/// What a domain with back ends needs besides Xen's tools: the stock hotplug scripts and what they call, and its modules.
+pub fn add_back_ends(archive: &mut Archive, parts: &Parts, modules: &[&str]) -> Result<()> {
+    let mut programs = Vec::new();
+    for name in ["bash", "flock", "losetup", "ip", "bridge"] {
+        programs.push(where_it_lies(parts, name)?);
+    }
+    dom0::add_programs(archive, parts, &programs)?;
+    if programs.iter().all(|path| path != "bin/bash") {
+        archive.link("bin/bash", "/usr/bin/bash");
+    }
+    for entry in fs::read_dir(parts.root.join("etc/xen/scripts"))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        archive.program(&format!("etc/xen/scripts/{name}"), fs::read(entry.path())?);
+    }
+    dom0::add_modules(
+        archive,
+        parts,
+        "bed/device-modules",
+        &[&FILE_SYSTEM[..], modules].concat(),
+    )
+}
+
+/// Debian 12 has some programs in `/bin` and `/sbin` that Debian 13 has in `/usr`.
+fn where_it_lies(parts: &Parts, program: &str) -> Result<String> {
+    let places = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| format!("{folder}/{program}"));
+    let there = places.iter().find(|path| parts.file(path).is_ok());
+    Ok(there.unwrap_or(&places[0]).clone())
+}
