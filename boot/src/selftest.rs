@@ -315,19 +315,19 @@ fn durable(platform: &mut Platform) -> Outcome {
     durable.fill(0);
     let mut detail = format!("{} KiB", durable.len() / 1024);
     if platform.memory.maximum_bytes > platform.memory.reservation_bytes {
-        let more = memory::grow_durable(PAGE_SIZE * 3).ok_or("it does not grow")?;
+        let more = memory::grow_durable(3).ok_or("it does not grow")?;
         ensure(
             more.as_ptr().addr() == platform.durable.as_ptr_range().end.addr(),
             || "it grew elsewhere".into(),
         )?;
         ensure(
-            more.len() == PAGE_SIZE * 3 && more.iter().all(|&byte| byte == 0),
+            more.len() == memory::DURABLE_UNIT && more.iter().all(|&byte| byte == 0),
             || "not zero".into(),
         )?;
         grow_heap()?;
         let _ = write!(
             detail,
-            ", grew by 12 KiB; heap grew to {} KiB",
+            ", grew by 32 KiB; heap grew to {} KiB",
             memory::heap_usage().1 / 1024
         );
     }

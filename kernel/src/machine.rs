@@ -8,7 +8,7 @@ use core::fmt;
 use xen_bindings::domain::{DomainWatch, Interface};
 use xen_bindings::evtchn::{self, Events, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
-use xen_bindings::memory::{MemoryFigures, heap_usage};
+use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
 use xen_bindings::{Mode, Window, counters, restart, time};
 use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
 use xenstore_ring::{SharedPage, offset};
@@ -156,7 +156,7 @@ impl World for XenMachine {
             memory.maximum_bytes,
             memory.image_bytes,
             memory.tables_bytes,
-            memory.durable_bytes
+            durable_size()
         )?;
         writeln!(out, "heap-bytes: {heap_size}\nheap-used-bytes: {heap_used}")?;
         writeln!(

@@ -9,7 +9,7 @@ use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{Lost, SlicePages, Store, TooSmall};
+use xenstore_recovery::{Lost, Store, TooSmall};
 use xenstore_ring::feature;
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
@@ -17,7 +17,7 @@ use xenstore_wire::DomId;
 use crate::console::Log;
 use crate::machine::{Facts, XenMachine};
 use crate::options::Options;
-use crate::page::WindowPage;
+use crate::page::{DurableRegion, WindowPage};
 
 /// The bits of the ring page that this server honours.
 const FEATURES: u32 = feature::RECONNECTION | feature::ERROR;
@@ -100,7 +100,7 @@ pub fn serve(platform: Platform) -> ! {
         own_ring: platform.own_store,
         facts,
     };
-    let durable = SlicePages(platform.durable);
+    let durable = DurableRegion::new(platform.durable);
     let mut service = if restarts == 0 {
         cold(machine, durable, &options, own)
     } else {
@@ -112,10 +112,10 @@ pub fn serve(platform: Platform) -> ! {
 
 fn cold(
     mut machine: XenMachine,
-    durable: SlicePages<&'static mut [u8]>,
+    durable: DurableRegion,
     options: &Options,
     own: DomId,
-) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+) -> Service<XenMachine, DurableRegion> {
     for unknown in &options.unknown {
         machine.log.line(&format!("{unknown}"));
     }
@@ -195,11 +195,7 @@ fn cold(
 
 /// Goes on with what the last life left in the durable pages. The rings are still mapped and the event channels bound; each
 /// client is looked at and told at once, because an event may have been taken by the life that ended.
-fn warm(
-    mut machine: XenMachine,
-    durable: SlicePages<&'static mut [u8]>,
-    own: DomId,
-) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<XenMachine, DurableRegion> {
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,

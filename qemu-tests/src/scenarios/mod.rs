@@ -2,6 +2,7 @@
 
 mod devices;
 mod first_light;
+mod grows;
 mod hostile;
 mod numbers;
 mod refuses_to_start;
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub stores: &'static [Store],
     /// What the store domain gets on its command line besides `--event`.
     store_options: &'static str,
+    /// MiB that the store domain may grow to; 0: as large as it starts.
+    store_maximum: u32,
     /// The store's launch is timed, by looking often, which slows it a little.
     measure: bool,
     /// The machine it needs.
@@ -51,6 +54,7 @@ const PLAIN: Scenario = Scenario {
     kind: Kind::Served(""),
     stores: &Store::OURS,
     store_options: "",
+    store_maximum: 0,
     measure: false,
     size: Size::USUAL,
     extras: |_| Ok(Archive::default()),
@@ -67,11 +71,12 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 6] = [
+pub const ALL: &[&Scenario] = &[
     &self_test::SCENARIO,
     &self_test_guest::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &grows::SCENARIO,
     &hostile::SCENARIO,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
@@ -80,7 +85,7 @@ pub const ALL: [&Scenario; 6] = [
 
 /// The scenario called `name`.
 pub fn by_name(name: &str) -> Option<&'static Scenario> {
-    ALL.into_iter().find(|scenario| scenario.name == name)
+    ALL.iter().copied().find(|scenario| scenario.name == name)
 }
 
 impl Scenario {
@@ -92,6 +97,7 @@ impl Scenario {
             form: store,
             measure: self.measure,
             store_options: self.store_options,
+            store_maximum: self.store_maximum,
             size: self.size,
             extras: self.extras,
             ..Overlay::new(script, serving, image.as_deref())

@@ -50,8 +50,11 @@ pub struct DurableMemory {
 }
 
 impl Pages for DurableMemory {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        self.bytes.get(at..at + length).unwrap_or_default()
     }
     fn store(&mut self, at: usize, bytes: &[u8]) {
         self.fuse.burn();
