@@ -5,6 +5,7 @@ mod numbers;
 mod refuses_to_start;
 mod self_test;
 mod survives;
+mod watcher;
 
 use std::path::Path;
 
@@ -64,10 +65,11 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 5] = [
+pub const ALL: [&Scenario; 6] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &watcher::SCENARIO,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
 ];
