@@ -9,6 +9,7 @@ mod refuses_to_start;
 mod self_test;
 mod self_test_guest;
 mod survives;
+mod watcher;
 
 use std::path::Path;
 
@@ -78,6 +79,7 @@ pub const ALL: &[&Scenario] = &[
     &survives::SCENARIO,
     &grows::SCENARIO,
     &hostile::SCENARIO,
+    &watcher::SCENARIO,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
     &numbers::SCENARIO,
