@@ -1,10 +1,13 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
 mod first_light;
+mod killed;
+mod lifecycle;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
 mod survives;
+mod unprivileged;
 
 use std::path::Path;
 
@@ -64,10 +67,13 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 5] = [
+pub const ALL: [&Scenario; 8] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &lifecycle::SCENARIO,
+    &unprivileged::SCENARIO,
+    &killed::SCENARIO,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
 ];
