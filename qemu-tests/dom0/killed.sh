@@ -12,7 +12,7 @@ type_of() {
 
 guests_are_created() {
     for i in $(seq "$GUESTS"); do
-        client_guest "g$i" "$(type_of "$i")" 64
+        client_guest "g$i" "$(type_of "$i")" 96
         start_guest "/tmp/g$i.cfg" || because "guest $i is not created" || return
     done
     xl list
@@ -150,7 +150,7 @@ has_newer_domain() {
 
 # creation_killed CONDITION…: xl is killed when the condition holds for the domain that it makes; then the half is removed.
 creation_killed() {
-    client_guest victim pv 64
+    client_guest victim pv 96
     OLD=$(newest_domid)
     "$XEN_BIN/xl" create /tmp/victim.cfg >/tmp/created 2>&1 &
     XL=$!

@@ -10,7 +10,7 @@ pub const SCENARIO: Scenario = Scenario {
     about: "ten guests; guests, xl, clients and xenconsoled are killed in the middle of their work; nothing leaks, nobody notices",
     kind: Kind::Served(include_str!("../../dom0/killed.sh")),
     stores: &[Store::Pvh, Store::Pv, Store::C],
-    // Ten guests of 64 MiB.
+    // Ten guests of 96 MiB.
     size: Size {
         machine: 2560,
         ..Size::USUAL

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn run(file: &str) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
-    let mut player = script::Player::new(Bus::open()?);
+    let mut player = script::Player::new(Bus::open()?)?;
     for (index, line) in text.lines().enumerate() {
         if let Some(request) = script::request(line) {
             let outcome = player.play(request)?;

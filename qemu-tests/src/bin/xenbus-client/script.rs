@@ -38,12 +38,15 @@ pub struct Player {
 }
 
 impl Player {
-    pub fn new(bus: Bus) -> Player {
-        Player {
+    pub fn new(mut bus: Bus) -> io::Result<Player> {
+        bus.must(number("WATCH")?, NONE, format!("{FENCE}\0fence\0").as_bytes())?;
+        // Every new watch is told once.
+        bus.wait_for_event()?;
+        Ok(Player {
             bus,
             transactions: HashMap::new(),
             fence: 0,
-        }
+        })
     }
 
     /// Does what a line says; the outcome as text. An error is one of the script or the device, not of a request.
@@ -112,12 +115,6 @@ impl Player {
 
     /// Events keep their order, so after one that we cause ourselves nothing older can come.
     fn events(&mut self) -> io::Result<String> {
-        if self.fence == 0 {
-            self.bus
-                .must(number("WATCH")?, NONE, format!("{FENCE}\0fence\0").as_bytes())?;
-            // Every new watch is told once.
-            while self.bus.wait_for_event()?.1 != "fence" {}
-        }
         self.fence = self.fence.saturating_add(1);
         self.bus
             .must(WRITE, NONE, format!("{FENCE}\0{}", self.fence).as_bytes())?;
