@@ -62,6 +62,7 @@ bed: image $(BED)
 	@echo "== real Xen"
 	@$(BED) run self-test first-light refuses-to-start
 	@$(BED) run survives numbers --xen 4.20
+	@$(BED) run lifecycle unprivileged --xen 4.20 --store pvh
 
 test: check unit bed
 	@echo "== all tests passed"
@@ -69,6 +70,8 @@ test: check unit bed
 test-long: test
 	@$(BED) run survives numbers --xen 4.17
 	@$(BED) run first-light --store all
+	@$(BED) run lifecycle unprivileged killed
+	@$(BED) run unprivileged --store c
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 
 numbers: image $(BED)

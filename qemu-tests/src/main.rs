@@ -11,6 +11,7 @@ mod bed;
 mod boot;
 mod cache;
 mod cli;
+mod client_guest;
 mod demo;
 mod device_guests;
 mod dom0;

@@ -4,11 +4,14 @@ mod devices;
 mod first_light;
 mod grows;
 mod hostile;
+mod killed;
+mod lifecycle;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
 mod self_test_guest;
 mod survives;
+mod unprivileged;
 mod watcher;
 
 use std::path::Path;
@@ -80,6 +83,9 @@ pub const ALL: &[&Scenario] = &[
     &grows::SCENARIO,
     &hostile::SCENARIO,
     &watcher::SCENARIO,
+    &lifecycle::SCENARIO,
+    &unprivileged::SCENARIO,
+    &killed::SCENARIO,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
     &numbers::SCENARIO,
