@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod crowd;
 mod first_light;
 mod hostile;
 mod numbers;
@@ -65,11 +66,13 @@ enum Kind {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 6] = [
+pub const ALL: [&Scenario; 8] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &hostile::SCENARIO,
+    &crowd::FEW,
+    &crowd::MANY,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
 ];
