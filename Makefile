@@ -5,6 +5,7 @@ XEN ?= 4.20
 STORE ?= pvh
 BED = target/release/qemu-tests
 IMAGE = target/xenstore-stubdom
+GUEST = target/ring-guest
 
 .DEFAULT_GOAL := help
 include xen-config/install.mk
@@ -17,7 +18,8 @@ help:
 	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
 	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
 	@echo "make test-long      what takes longer than a CI run should"
-	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only)"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only);"
+	@echo "                    target/ring-guest, the small guest of the tests"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
@@ -28,14 +30,17 @@ setup:
 
 image: setup
 	@echo "== building the image"
-	$(CARGO) build --locked --release -p boot --features image
+	$(CARGO) build --locked --release -p boot --features image,guest
 	@mkdir -p target
 	cp target/release/xenstore-stubdom $(IMAGE).symbols
 	strip -o $(IMAGE).unchecked $(IMAGE).symbols
 	$(CARGO) run --locked --release -q -p image-check -- $(IMAGE).unchecked --write-pv $(IMAGE)-pv
 	mv $(IMAGE).unchecked $(IMAGE)
 	gzip -9 -n -c $(IMAGE) > $(IMAGE).gz
-	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv
+	strip -o $(GUEST).unchecked target/release/ring-guest
+	$(CARGO) run --locked --release -q -p image-check -- $(GUEST).unchecked
+	mv $(GUEST).unchecked $(GUEST)
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(GUEST)
 
 $(BED): FORCE
 	@$(CARGO) build --locked --release -p qemu-tests
@@ -52,7 +57,7 @@ check: setup
 	@echo "== formatting and lints"
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --release -p boot --features image -- -D warnings
+	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
 unit: setup
 	@echo "== unit and property tests"
@@ -63,12 +68,15 @@ bed: image $(BED)
 	@$(BED) run self-test first-light refuses-to-start
 	@$(BED) run survives numbers --xen 4.20
 	@$(BED) run lifecycle unprivileged --xen 4.20 --store pvh
+	@$(BED) run hostile crowd --xen 4.20 --store pvh
 
 test: check unit bed
 	@echo "== all tests passed"
 
 test-long: test
-	@$(BED) run survives numbers --xen 4.17
+	@$(BED) run survives numbers hostile crowd --xen 4.17
+	@$(BED) run hostile crowd --xen 4.20 --store pv
+	@$(BED) run crowd-300 --xen 4.20 --store pvh
 	@$(BED) run first-light --store all
 	@$(BED) run lifecycle unprivileged killed
 	@$(BED) run unprivileged --store c

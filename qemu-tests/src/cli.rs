@@ -204,7 +204,7 @@ impl Task<'_> {
     fn run(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {
         match self.scenario.run(self.ready, self.store, image, voice) {
             Ok(ended) => {
-                if self.scenario.name == "numbers" {
+                if !ended.transcript.values.is_empty() {
                     scenarios::print_numbers(&self.title(), None, &ended.transcript);
                 }
                 (

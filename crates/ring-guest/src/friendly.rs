@@ -65,9 +65,7 @@ fn work_and_report(store: &mut Store, log: &mut Log, id: &str, rounds: u32) {
 }
 
 fn work(store: &mut Store, rounds: u32) -> Result<(), Failure> {
-    for path in ["data/ring"] {
-        store.remove(path)?;
-    }
+    store.remove("data/ring")?;
     store.write(0, COUNTER, b"0")?;
     store.watch(WATCHED, "own")?;
     expect_event(store)?;
@@ -77,7 +75,11 @@ fn work(store: &mut Store, rounds: u32) -> Result<(), Failure> {
         counter_counts(store, round)?;
         watch_sees(store, round)?;
     }
-    store.ask(xenstore_wire::MessageType::Unwatch.to_wire(), 0, format!("{WATCHED}\0own\0").as_bytes())?;
+    store.ask(
+        xenstore_wire::MessageType::Unwatch.to_wire(),
+        0,
+        format!("{WATCHED}\0own\0").as_bytes(),
+    )?;
     Ok(())
 }
 
@@ -90,7 +92,10 @@ fn value_is_kept(store: &mut Store, round: u32) -> Result<(), Failure> {
     store.write(0, VALUE, value.as_bytes())?;
     let found = store.read(0, VALUE)?;
     if found != value.as_bytes() {
-        return Err(strange(format!("{VALUE} is {:?}, not {value:?}", String::from_utf8_lossy(&found))));
+        return Err(strange(format!(
+            "{VALUE} is {:?}, not {value:?}",
+            String::from_utf8_lossy(&found)
+        )));
     }
     Ok(())
 }

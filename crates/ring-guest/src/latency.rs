@@ -56,10 +56,7 @@ mod tests {
         for milliseconds in (1..=200).rev() {
             times.add(milliseconds * 1_000_000);
         }
-        assert_eq!(
-            times.to_string(),
-            "requests=200 p50=100000us p99=198000us max=200000us"
-        );
+        assert_eq!(times.to_string(), "requests=200 p50=100000us p99=198000us max=200000us");
     }
 
     #[test]

@@ -30,7 +30,10 @@ fn new_port(store: &mut Store, log: &mut Log, store_domid: u16) -> Result<(), St
     store.domain_path(1).map_err(says)?;
     let port = evtchn::alloc_unbound(store_domid).map_err(|error| format!("no event channel: {error}"))?;
     store.spoil(offset::EVTCHN_PORT, port.0);
-    log.line(&format!("new-port: {} is in the page, release and introduce me", port.0));
+    log.line(&format!(
+        "new-port: {} is in the page, release and introduce me",
+        port.0
+    ));
     store.until(PATIENCE, |_| is_bound(port, store_domid)).map_err(says)?;
     store.use_port(port);
     store.adopt();

@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn the_command_line_names_one_role() {
         assert_eq!(Role::parse(""), Ok(Role::Idle));
-        assert_eq!(Role::parse(" root=/dev/xvda friendly=3 "), Ok(Role::Friendly { rounds: 3 }));
+        assert_eq!(
+            Role::parse(" root=/dev/xvda friendly=3 "),
+            Ok(Role::Friendly { rounds: 3 })
+        );
         assert_eq!(Role::parse("friendly"), Ok(Role::Friendly { rounds: ROUNDS }));
         assert_eq!(Role::parse("new-port=1"), Ok(Role::NewPort { store_domid: 1 }));
         assert_eq!(Role::parse("idle friendly=many"), Err("friendly=many"));

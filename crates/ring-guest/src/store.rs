@@ -175,7 +175,9 @@ impl Store {
         if reading && readable > 0 {
             let before = self.incoming.len();
             self.incoming.resize(before + readable, 0);
-            let got = self.ring.receive(&self.page, self.incoming.get_mut(before..).unwrap_or_default());
+            let got = self
+                .ring
+                .receive(&self.page, self.incoming.get_mut(before..).unwrap_or_default());
             self.incoming.truncate(before + got);
             moved |= got > 0;
         }
@@ -390,7 +392,9 @@ pub fn judge(header: Header, id: u32, transaction: u32, kind: u32, answer: Vec<u
         return Err(errno.map_or_else(|| Failure::Strange(format!("the error {name:?}")), Failure::Refused));
     }
     if header.kind != kind {
-        return Err(Failure::Strange(format!("a request of type {kind} got the reply {header:?}")));
+        return Err(Failure::Strange(format!(
+            "a request of type {kind} got the reply {header:?}"
+        )));
     }
     Ok(answer)
 }
@@ -399,7 +403,10 @@ fn done(answer: Vec<u8>) -> Result<(), Failure> {
     if answer == b"OK\0" {
         return Ok(());
     }
-    Err(Failure::Strange(format!("{:?} instead of OK", String::from_utf8_lossy(&answer))))
+    Err(Failure::Strange(format!(
+        "{:?} instead of OK",
+        String::from_utf8_lossy(&answer)
+    )))
 }
 
 const _: () = assert!(HEADER_SIZE == 16);

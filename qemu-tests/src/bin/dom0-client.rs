@@ -74,7 +74,10 @@ fn request(kind: &str, texts: &[&str]) -> Result<String> {
     let kind = kind.parse().context("the type is a number")?;
     let payload: Vec<u8> = texts.iter().flat_map(|text| text.bytes().chain([0])).collect();
     let answer = Connection::open()?.ask(kind, &payload)?;
-    Ok(String::from_utf8_lossy(&answer).replace('\0', "\n").trim_end().to_owned())
+    Ok(String::from_utf8_lossy(&answer)
+        .replace('\0', "\n")
+        .trim_end()
+        .to_owned())
 }
 
 fn latency(path: &str, rounds: &str) -> Result<String> {
@@ -92,10 +95,7 @@ fn latency(path: &str, rounds: &str) -> Result<String> {
         timed(MessageType::Write, format!("{path}\0{value}").as_bytes())?;
         let found = timed(MessageType::Read, format!("{path}\0").as_bytes())?;
         if found != value.as_bytes() {
-            bail!(
-                "{path} is {:?} instead of {value:?}",
-                String::from_utf8_lossy(&found)
-            );
+            bail!("{path} is {:?} instead of {value:?}", String::from_utf8_lossy(&found));
         }
     }
     times.sort_unstable();

@@ -10,6 +10,7 @@ pub const SCENARIO: Scenario = Scenario {
         include_str!("../../dom0/ring-guests.sh"),
         include_str!("../../dom0/hostile.sh")
     )),
+    store_options: "--debug-crash",
     extras: ring_guests::extras,
     ..PLAIN
 };

@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod crowd;
 mod devices;
 mod first_light;
 mod grows;
@@ -86,6 +87,8 @@ pub const ALL: &[&Scenario] = &[
     &lifecycle::SCENARIO,
     &unprivileged::SCENARIO,
     &killed::SCENARIO,
+    &crowd::FEW,
+    &crowd::MANY,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
     &numbers::SCENARIO,

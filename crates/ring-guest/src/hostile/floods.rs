@@ -101,5 +101,7 @@ pub fn nodes(store: &mut Store) -> Outcome {
     )?;
     store.remove("data/attack").map_err(says)?;
     works(store)?;
-    again(format!("ENOSPC for {NODES} nodes in one request, and after {made} one by one"))
+    again(format!(
+        "ENOSPC for {NODES} nodes in one request, and after {made} one by one"
+    ))
 }

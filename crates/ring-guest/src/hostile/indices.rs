@@ -23,7 +23,13 @@ fn moved(store: &mut Store, word: usize, from: usize, by: u32, what: &str) -> Re
 pub fn apart(store: &mut Store) -> Outcome {
     store.watch("data/attack", "left").map_err(says)?;
     let transaction = store.begin().map_err(says)?;
-    moved(store, offset::REQ_PROD, offset::REQ_CONS, RING_SIZE + 1, "one byte too many")?;
+    moved(
+        store,
+        offset::REQ_PROD,
+        offset::REQ_CONS,
+        RING_SIZE + 1,
+        "one byte too many",
+    )?;
     reconnects(store)?;
     // Nothing of before is left: neither the transaction nor the watch.
     refused(
@@ -37,8 +43,18 @@ pub fn apart(store: &mut Store) -> Outcome {
     store.reset_watches().map_err(says)?;
     for (word, from, by, what) in [
         (offset::REQ_PROD, offset::REQ_CONS, 0x8000_0000, "half the world ahead"),
-        (offset::RSP_CONS, offset::RSP_PROD, 1, "replies read that were not written"),
-        (offset::RSP_CONS, offset::RSP_PROD, 0x7fff_ffff, "replies read of the far future"),
+        (
+            offset::RSP_CONS,
+            offset::RSP_PROD,
+            1,
+            "replies read that were not written",
+        ),
+        (
+            offset::RSP_CONS,
+            offset::RSP_PROD,
+            0x7fff_ffff,
+            "replies read of the far future",
+        ),
     ] {
         moved(store, word, from, by, what)?;
         reconnects(store)?;
@@ -48,10 +64,30 @@ pub fn apart(store: &mut Store) -> Outcome {
 
 pub fn back(store: &mut Store) -> Outcome {
     for (word, from, by, what) in [
-        (offset::REQ_PROD, offset::REQ_CONS, 1_u32.wrapping_neg(), "requests taken back"),
-        (offset::REQ_PROD, offset::REQ_CONS, 5000_u32.wrapping_neg(), "requests far back"),
-        (offset::RSP_CONS, offset::RSP_PROD, 1025_u32.wrapping_neg(), "replies unread again"),
-        (offset::REQ_CONS, offset::REQ_CONS, 1_u32.wrapping_neg(), "the server's index of requests"),
+        (
+            offset::REQ_PROD,
+            offset::REQ_CONS,
+            1_u32.wrapping_neg(),
+            "requests taken back",
+        ),
+        (
+            offset::REQ_PROD,
+            offset::REQ_CONS,
+            5000_u32.wrapping_neg(),
+            "requests far back",
+        ),
+        (
+            offset::RSP_CONS,
+            offset::RSP_PROD,
+            1025_u32.wrapping_neg(),
+            "replies unread again",
+        ),
+        (
+            offset::REQ_CONS,
+            offset::REQ_CONS,
+            1_u32.wrapping_neg(),
+            "the server's index of requests",
+        ),
         (offset::RSP_PROD, offset::RSP_PROD, 1, "the server's index of replies"),
     ] {
         moved(store, word, from, by, what)?;

@@ -22,6 +22,12 @@ pub fn transactions(store: &mut Store) -> Outcome {
         }
     }
     refused(store.begin(), Errno::ENOSPC, "one transaction more")?;
-    refused(store.directory("data/attack"), Errno::ENOENT, "what open transactions wrote")?;
-    hold(format!("ENOSPC after {TRANSACTIONS}, nothing of them is seen; they stay open"))
+    refused(
+        store.directory("data/attack"),
+        Errno::ENOENT,
+        "what open transactions wrote",
+    )?;
+    hold(format!(
+        "ENOSPC after {TRANSACTIONS}, nothing of them is seen; they stay open"
+    ))
 }

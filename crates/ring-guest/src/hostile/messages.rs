@@ -15,7 +15,10 @@ const PROTOCOL: u32 = 3;
 pub fn too_long(store: &mut Store) -> Outcome {
     // The longest that is allowed is answered: a node that large is beyond its own limit.
     let mut payload = vec![b'x'; PAYLOAD_MAX];
-    payload.get_mut(..12).unwrap_or_default().copy_from_slice(b"data/attack\0");
+    payload
+        .get_mut(..12)
+        .unwrap_or_default()
+        .copy_from_slice(b"data/attack\0");
     let answer = store.ask(MessageType::Write.to_wire(), 0, &payload);
     refused(answer, Errno::ENOSPC, "a value of 4084 bytes")?;
     for length in [PAYLOAD_MAX as u32 + 1, u32::MAX, 0x8000_0000] {
@@ -38,7 +41,11 @@ pub fn types(store: &mut Store) -> Outcome {
     }
     // CONTROL, INTRODUCE, RELEASE, IS_DOMAIN_INTRODUCED, RESUME, SET_TARGET are dom0's.
     for kind in [0, 8, 9, 17, 18, 19] {
-        refused(store.ask(kind, 0, b"0\01\02\0"), Errno::EACCES, &format!("type {kind}"))?;
+        refused(
+            store.ask(kind, 0, b"0\x001\x002\x00"),
+            Errno::EACCES,
+            &format!("type {kind}"),
+        )?;
     }
     let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {

@@ -95,7 +95,9 @@ impl Attack {
 pub fn run(store: &mut Store, log: &mut Log, attack: Attack) -> ! {
     let name = attack.name();
     if let Err(failure) = store.domain_path(0) {
-        log.line(&format!("ATTACK {name}: UNEXPECTED no ordinary request works: {failure}"));
+        log.line(&format!(
+            "ATTACK {name}: UNEXPECTED no ordinary request works: {failure}"
+        ));
     }
     let offered = feature::RECONNECTION | feature::ERROR;
     if store.features() & offered != offered {
@@ -116,7 +118,10 @@ pub fn run(store: &mut Store, log: &mut Log, attack: Attack) -> ! {
                 }
             }
             Err(why) => {
-                log.line(&format!("ATTACK {name}: UNEXPECTED {why}; indices {:?}", store.indices()));
+                log.line(&format!(
+                    "ATTACK {name}: UNEXPECTED {why}; indices {:?}",
+                    store.indices()
+                ));
                 store.sleep(SECOND);
                 let _ = store.reconnect();
             }
@@ -171,7 +176,9 @@ fn given_up(store: &mut Store, error: u32, what: &str) -> Result<(), String> {
 /// A reconnect through the page makes everything good and leaves nothing of before.
 fn reconnects(store: &mut Store) -> Result<(), String> {
     let features = store.features();
-    store.reconnect().map_err(|failure| format!("the reconnect: {failure}"))?;
+    store
+        .reconnect()
+        .map_err(|failure| format!("the reconnect: {failure}"))?;
     if store.error() != 0 || store.features() != features {
         return Err(format!(
             "after a reconnect: error {}, features {:#x}",
@@ -187,7 +194,9 @@ fn reconnects(store: &mut Store) -> Result<(), String> {
 
 /// An ordinary request works.
 fn works(store: &mut Store) -> Result<(), String> {
-    let path = store.domain_path(77).map_err(|failure| format!("an ordinary request: {failure}"))?;
+    let path = store
+        .domain_path(77)
+        .map_err(|failure| format!("an ordinary request: {failure}"))?;
     if path != "/local/domain/77" {
         return Err(format!("domain 77 has the path {path}"));
     }

@@ -25,7 +25,10 @@ fn waits_in_silence(store: &mut Store, bytes: &[u8]) -> Result<(), String> {
     let before = store.indices();
     store.sleep(2 * SECOND);
     if store.indices() != before || store.error() != 0 {
-        return Err(format!("half a header: error {}, indices before {before:?}", store.error()));
+        return Err(format!(
+            "half a header: error {}, indices before {before:?}",
+            store.error()
+        ));
     }
     Ok(())
 }
@@ -36,7 +39,14 @@ pub fn half_header(store: &mut Store) -> Outcome {
     waits_in_silence(store, first)?;
     store.send(rest).map_err(says)?;
     let (header, answer) = store.reply().map_err(says)?;
-    judge(header, store.last_request(), 0, MessageType::GetDomainPath.to_wire(), answer).map_err(says)?;
+    judge(
+        header,
+        store.last_request(),
+        0,
+        MessageType::GetDomainPath.to_wire(),
+        answer,
+    )
+    .map_err(says)?;
     waits_in_silence(store, first)?;
     hold("taken and met with silence; an answer when the rest came")
 }
@@ -44,9 +54,7 @@ pub fn half_header(store: &mut Store) -> Outcome {
 /// Sends reads of a long value and reads no reply, until nothing moves any more. How many requests, and their bytes that are still
 /// to be sent.
 fn fill(store: &mut Store) -> Result<(u32, Vec<u8>), String> {
-    store
-        .write(0, "data/attack", &vec![b'v'; VALUE])
-        .map_err(says)?;
+    store.write(0, "data/attack", &vec![b'v'; VALUE]).map_err(says)?;
     let first = store.last_request() + 1;
     let mut bytes = Vec::new();
     let mut length = 0;

@@ -1,0 +1,122 @@
+# So many of our own guests at once, created and destroyed three times over. Each works as soon as it runs and says so in the store.
+# Afterwards everything is as it was.
+
+TIMES=3
+STORE_DOMID=$(xl domid Xenstore)
+
+counts() {
+    xenstore-control status |
+        grep -E '^(connections|domains|watches|transactions|windows-in-use|tree-blocks|tree-live-bytes|heap-bytes|memory-bytes):'
+}
+
+heap_used() {
+    xenstore-control status | awk '$1 == "heap-used-bytes:" { print $2 }'
+}
+
+channels() {
+    lsevtchn "$STORE_DOMID" && lsevtchn 0
+}
+
+tree() {
+    xenstore-ls -f -p
+}
+
+look() {
+    channels >"/tmp/channels-$1" && tree >"/tmp/tree-$1" && counts >"/tmp/counts-$1"
+}
+
+same_counts() {
+    counts >/tmp/counts-now
+    cmp -s /tmp/counts-before /tmp/counts-now
+}
+
+# The store keeps the trees of its last two checkpoints, with all guests in them, until newer ones take their place: so dom0 works until
+# that has happened.
+checkpoints_pass() {
+    for i in $(seq 40); do
+        same_counts && return
+        /bed/dom0-client latency /tool/crowd 300 >/dev/null || return
+    done
+    because "left: $(diff /tmp/counts-before /tmp/counts-now | tr '\n' ' ')"
+}
+
+# The tools make folders for their first guest and keep them.
+before() {
+    ring_guest first pvh 'friendly=1' && heard first 'start ok' && xl destroy first && await 60 guest_is_gone first || return
+    # Two checkpoints pass, see above. The last value written must be as long as later ones.
+    /bed/dom0-client latency /tool/crowd 1200 && /bed/dom0-client latency /tool/crowd 300 && look before || return
+    cat /tmp/counts-before
+    xl info | grep -E '^(free_memory|nr_cpus)'
+}
+
+# A sign of life for the harness, which gives up a machine that is silent for minutes.
+alive() {
+    [ $(($1 % 50)) != 0 ] || echo "$1 of $GUESTS" >/dev/console
+}
+
+create() {
+    BEGAN=$(microseconds)
+    for i in $(seq "$GUESTS"); do
+        ring_guest_config "crowd-$i" "$1" 'friendly=1' >/tmp/crowd.cfg
+        "$XEN_BIN/xl" create -e -q /tmp/crowd.cfg >/tmp/create 2>&1 || {
+            cat /tmp/create
+            because "creating guest $i failed: $(tail -n 1 /tmp/create)"
+            return
+        }
+        alive "$i"
+    done
+    mark value "create-$1" "$((($(microseconds) - BEGAN) / 1000 / GUESTS)) ms for each of $GUESTS" >/dev/console
+}
+
+reports() {
+    xenstore-ls -f | grep -c '^/local/domain/[0-9]*/data/report = "start ok '
+}
+
+all_have_reported() {
+    [ "$(reports)" = "$GUESTS" ]
+}
+
+all_worked() {
+    await 280 all_have_reported || because "$(reports) of $GUESTS guests have done their work" || return
+    counts
+    mark value "with-$GUESTS-guests" "$(counts | tr '\n' ' ')" >/dev/console
+    xl info | grep free_memory
+}
+
+destroy() {
+    BEGAN=$(microseconds)
+    for i in $(seq "$GUESTS"); do
+        "$XEN_BIN/xl" destroy "crowd-$i" || because "destroying guest $i failed" || return
+        alive "$i"
+    done
+    mark value destroy "$((($(microseconds) - BEGAN) / 1000 / GUESTS)) ms for each of $GUESTS" >/dev/console
+    rm -f /var/log/xen/console/guest-crowd-*
+}
+
+all_as_before() {
+    checkpoints_pass || return
+    look now || return
+    diff /tmp/channels-before /tmp/channels-now || because "event channels are left: $(diff /tmp/channels-before /tmp/channels-now | tail -n 1)" || return
+    diff /tmp/tree-before /tmp/tree-now || because "the tree differs: $(diff /tmp/tree-before /tmp/tree-now | tail -n 1)" || return
+    HEAP=$(heap_used)
+    mark value heap-used-afterwards "$HEAP bytes" >/dev/console
+    # Tables that have grown once stay as large; the second crowd of a size needs no more than the first.
+    [ "$1" -lt 3 ] || [ "$HEAP" = "$HEAP_BEFORE" ] || because "$HEAP bytes of heap in use, after the crowd before $HEAP_BEFORE"
+    HEAP_BEFORE=$HEAP
+}
+
+sound() {
+    expect OK xenstore-control check || return
+    ! grep -E 'is charged with|panic|trap|corrupt|restart|cannot be|full|ignored' "$(console_log Xenstore)" || because "the store's console tells of trouble"
+}
+
+step before before
+for time in $(seq "$TIMES"); do
+    # Twice PVH, once PV.
+    [ "$time" = 2 ] && type=pv || type=pvh
+    step "create-$time" create "$type" &&
+        step "all-worked-$time" all_worked
+    step "destroy-$time" destroy
+    step "all-as-before-$time" all_as_before "$time"
+done
+step sound sound
