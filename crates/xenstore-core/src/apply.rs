@@ -196,10 +196,16 @@ impl<M: Memory> Server<M> {
                     state.bytes_out = 0;
                 }
             }
-            Change::Ignored { connection, fault } => {
+            Change::Ignored {
+                connection,
+                fault,
+                told,
+            } => {
                 self.empty(*connection);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.ignored = Some(*fault);
+                    state.faults = state.faults.saturating_add(1);
+                    state.fault_told = told.or(state.fault_told);
                 }
             }
             Change::Disconnected { connection } => {

@@ -25,6 +25,9 @@ use crate::tree::Memory;
 /// both indexes of a large directory (about 30, in blocks that are at least half full) and in the table of ids (4).
 const LASTING_OVERHEAD: usize = 128;
 
+/// Seconds between two lines in the log about faults of one client (C tells of a memory quota as often, `MEM_WARN_MINTIME_SEC`).
+const FAULTS_TOLD_AFTER: u32 = 10;
+
 /// The payload of a successful reply, or the news that it comes later.
 pub(crate) enum Answer {
     /// Sent with the type of the request.
@@ -166,23 +169,38 @@ fn simple(time: Time, changes: impl IntoIterator<Item = Change>, actions: impl I
     }
 }
 
-/// A ring client is ignored but stays known, so that its death is still told (XSA-325); a socket client is cut off.
+/// A ring client is ignored but stays known, so that its death is still told (XSA-325); a socket client is cut off. The log hears of it,
+/// but not more often than [`FAULTS_TOLD_AFTER`]: a client that reconnects each time must not drown everything else.
 fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId, fault: Fault) -> Record {
     match server.connections.get(&connection) {
-        Some(Connection {
-            channel: Channel::Ring { .. },
-            domid,
-            ..
-        }) => simple(
-            now,
-            [Change::Ignored { connection, fault }],
-            [
-                Action::SetError { connection, fault },
-                Action::Log(alloc::format!(
-                    "domain {domid} is ignored from now on: {fault:?} fault on its ring"
-                )),
-            ],
-        ),
+        Some(
+            known @ Connection {
+                channel: Channel::Ring { .. },
+                domid,
+                ..
+            },
+        ) => {
+            let due = known
+                .fault_told
+                .is_none_or(|told| told.after_seconds(FAULTS_TOLD_AFTER) <= now);
+            let mut actions = alloc::vec![Action::SetError { connection, fault }];
+            if due {
+                let times = known.faults.saturating_add(1);
+                actions.push(Action::Log(alloc::format!(
+                    "domain {domid} is ignored from now on: {fault:?} fault on its ring (number {times})"
+                )));
+            }
+            let told = due.then_some(now);
+            simple(
+                now,
+                [Change::Ignored {
+                    connection,
+                    fault,
+                    told,
+                }],
+                actions,
+            )
+        }
         Some(Connection {
             channel: Channel::Socket,
             ..

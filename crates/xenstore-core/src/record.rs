@@ -327,6 +327,8 @@ pub enum Change {
         connection: ConnectionId,
         /// Why.
         fault: Fault,
+        /// When the log was told, if it was.
+        told: Option<Time>,
     },
     /// A connection is gone.
     Disconnected {
