@@ -27,25 +27,20 @@ configure() {
     sed "s/@NAME@/$1/; s/@TYPE@/$2/; s/@MAC@/00:16:3e:00:00:0$3/" /bed/devices.cfg >"/tmp/$1.cfg"
 }
 
-guests_start() {
-    configure paravirtual pv 2
-    configure pvh pvh 3
-    start_guest /tmp/paravirtual.cfg && start_guest /tmp/pvh.cfg || {
+# guest_starts NAME TYPE LAST-OCTET. One after the other: the hotplug scripts have 40 seconds, and a booting guest takes the processor.
+guest_starts() {
+    configure "$@"
+    start_guest "/tmp/$1.cfg" || {
         cat /var/log/xen/xen-hotplug.log
         return 1
     }
     # The hotplug scripts have run when xl returns.
-    for name in paravirtual pvh; do
-        ID=$(xl domid "$name")
-        expect connected xenstore-read "/local/domain/0/backend/vbd/$ID/51712/hotplug-status" || return
-        expect connected xenstore-read "/local/domain/0/backend/vif/$ID/0/hotplug-status" || return
-        [ -e "/sys/class/net/xenbr0/brif/vif$ID.0" ] || because "vif$ID.0 is not on the bridge" || return
-    done
-    expect paravirtual.img losetup -a
-}
-
-guests_reach_userland() {
-    guest_reaches_userland paravirtual && guest_reaches_userland pvh
+    ID=$(xl domid "$1")
+    expect connected xenstore-read "/local/domain/0/backend/vbd/$ID/51712/hotplug-status" || return
+    expect connected xenstore-read "/local/domain/0/backend/vif/$ID/0/hotplug-status" || return
+    [ -e "/sys/class/net/xenbr0/brif/vif$ID.0" ] || because "vif$ID.0 is not on the bridge" || return
+    expect "/root/$1.img" losetup -a || return
+    guest_reaches_userland "$1"
 }
 
 # Both ends say so: 4 is XenbusStateConnected.
@@ -61,13 +56,12 @@ devices_are_connected() {
 
 disks_are_used() {
     for name in paravirtual pvh; do
-        in_guest "$name" 'await 30 test -b /dev/xvda && mount -t ext2 /dev/xvda /mnt' || return
-        in_guest "$name" 'grep -qx "from dom0" /mnt/from-dom0' || return
-        in_guest "$name" "echo 'from $name' >/mnt/from-guest && dd if=/dev/urandom of=/mnt/much bs=1M count=4 && sync" || return
-        # Without its caches the guest must fetch it again.
-        in_guest "$name" "md5sum /mnt/much >/run/sum && umount /mnt && echo 3 >/proc/sys/vm/drop_caches" || return
-        in_guest "$name" "mount -t ext2 /dev/xvda /mnt && md5sum -c /run/sum && grep -qx 'from $name' /mnt/from-guest" || return
-        in_guest "$name" "xenstore-write data/sum \"\$(cut -d' ' -f1 /run/sum)\" && umount /mnt" || return
+        # Without its caches the guest must fetch again what it wrote.
+        in_guest "$name" "await 30 test -b /dev/xvda && mount -t ext2 /dev/xvda /mnt && grep -qx 'from dom0' /mnt/from-dom0 &&
+            echo 'from $name' >/mnt/from-guest && dd if=/dev/urandom of=/mnt/much bs=1M count=2 && sync &&
+            md5sum /mnt/much >/run/sum && umount /mnt && echo 3 >/proc/sys/vm/drop_caches" || return
+        in_guest "$name" "mount -t ext2 /dev/xvda /mnt && md5sum -c /run/sum && grep -qx 'from $name' /mnt/from-guest &&
+            xenstore-write data/sum \"\$(cut -d' ' -f1 /run/sum)\" && umount /mnt" || return
     done
 }
 
@@ -139,8 +133,8 @@ step modules-of-the-back-ends load_more_modules /bed/device-modules
 step bridge-is-made bridge_is_made
 step disks-are-made disks_are_made
 step remember remember
-step guests-start guests_start &&
-    step guests-reach-userland guests_reach_userland &&
+step paravirtual-guest-starts guest_starts paravirtual pv 2 &&
+    step pvh-guest-starts guest_starts pvh pvh 3 &&
     step devices-are-connected devices_are_connected &&
     {
         step disks-are-used disks_are_used && step dom0-reads-what-was-written dom0_reads_what_was_written

@@ -43,8 +43,8 @@ reads() {
 # What a guest's life may change, and its end must restore. look_around FOLDER
 look_around() {
     mkdir -p "$1"
-    # xl makes the folder /vm with the first guest and never removes it.
-    xenstore-ls -fp | grep -v '^/vm = ' | sort >"$1/tree"
+    # xl makes these folders with the first guest and never removes them.
+    xenstore-ls -fp | grep -vE '^/(vm|local/domain/0/device-model) = ' | sort >"$1/tree"
     lsevtchn 0 >"$1/channels-of-dom0"
     xl list | awk '{ print $1 }' >"$1/domains"
     ls /sys/bus/xen-backend/devices >"$1/backends" 2>/dev/null

@@ -18,7 +18,8 @@ echo guest-userland
 
 # Paths are relative to /local/domain/N. The first event is the one that every new watch gets.
 xenstore-watch data/order | while read -r _; do
-    order=$(xenstore-read data/order 2>/dev/null) || continue
+    # Raw: otherwise the ends of lines come in a written form.
+    order=$(xenstore-read -R data/order 2>/dev/null) || continue
     number=${order%% *}
     [ "$number" != "$last" ] || continue
     last=$number

@@ -67,6 +67,24 @@ pub fn add_back_ends(archive: &mut Archive, parts: &Parts, modules: &[&str]) -> 
     )
 }
 
+/// The device model of HVM guests, and the firmware that it and the domain builder load. Debian's libxl has these paths compiled in.
+pub fn add_device_model(archive: &mut Archive, parts: &Parts) -> Result<()> {
+    dom0::add_programs(archive, parts, &["usr/libexec/xen-qemu-system-i386".to_owned()])?;
+    let firmware = [
+        format!("{}/boot/hvmloader", parts.bed.tools_folder()),
+        "usr/share/seabios/bios-256k.bin".to_owned(),
+        // What boots a kernel that is given directly.
+        "usr/share/qemu/linuxboot_dma.bin".to_owned(),
+        "usr/share/qemu/kvmvapic.bin".to_owned(),
+        // Wanted even where there is no screen.
+        "usr/share/qemu/keymaps/en-us".to_owned(),
+    ];
+    for path in firmware {
+        archive.file(&path, fs::read(parts.file(&path)?)?);
+    }
+    Ok(())
+}
+
 /// Debian 12 has some programs in `/bin` and `/sbin` that Debian 13 has in `/usr`.
 fn where_it_lies(parts: &Parts, program: &str) -> Result<String> {
     let places = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| format!("{folder}/{program}"));

@@ -5,6 +5,7 @@ mod devices;
 mod first_light;
 mod grows;
 mod hostile;
+mod hvm;
 mod killed;
 mod lifecycle;
 mod numbers;
@@ -91,6 +92,7 @@ pub const ALL: &[&Scenario] = &[
     &crowd::MANY,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
+    &hvm::SCENARIO,
     &numbers::SCENARIO,
 ];
 
