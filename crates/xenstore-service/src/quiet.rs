@@ -1,4 +1,4 @@
-//! Keeps the console readable: each domain may cause so many lines in a second, the rest is counted.
+//! Keeps the console readable: each domain may cause so many lines in a while, the rest is counted.
 //!
 //! Whoever reads the console after an attack must find what else happened. What the administrator and the hypervisor cause
 //! is not limited, and neither is the privileged domain.
@@ -10,11 +10,35 @@ use alloc::string::String;
 use xenstore_core::Time;
 use xenstore_wire::DomId;
 
-/// Lines that one domain may cause in a second. Tracing one guest at a human pace fits; a flood does not.
-pub(crate) const LINES_PER_SECOND: u32 = 20;
-
 /// Nanoseconds over which lines are counted.
-const PERIOD: u64 = 1_000_000_000;
+const PERIOD: u64 = 10_000_000_000;
+
+/// What a line is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Subject {
+    /// Something went wrong, or met a limit.
+    Trouble,
+    /// A trace, which the administrator switched on and wants to read.
+    Trace,
+}
+
+impl Subject {
+    /// Lines about it that one domain may cause in a period. Two a second tell enough of a trouble; a guest at work is traced
+    /// whole, a flood is not.
+    fn most(self) -> u32 {
+        match self {
+            Subject::Trouble => 20,
+            Subject::Trace => 1000,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Subject::Trouble => "lines",
+            Subject::Trace => "trace lines",
+        }
+    }
+}
 
 /// What one domain has caused lately.
 struct Share {
@@ -26,18 +50,18 @@ struct Share {
 /// The shares of all domains that caused lines lately.
 #[derive(Default)]
 pub(crate) struct Quiet {
-    shares: BTreeMap<DomId, Share>,
+    shares: BTreeMap<(DomId, Subject), Share>,
 }
 
 impl Quiet {
     /// Whether `domid` may cause one more line now.
-    pub(crate) fn allows(&mut self, domid: DomId, now: Time) -> bool {
-        let share = self.shares.entry(domid).or_insert(Share {
+    pub(crate) fn allows(&mut self, domid: DomId, subject: Subject, now: Time) -> bool {
+        let share = self.shares.entry((domid, subject)).or_insert(Share {
             since: now,
             lines: 0,
             left_out: 0,
         });
-        if share.lines < LINES_PER_SECOND {
+        if share.lines < subject.most() {
             share.lines = share.lines.saturating_add(1);
             true
         } else {
@@ -48,10 +72,14 @@ impl Quiet {
 
     /// Ends the periods that are over; a line for each domain of which something was left out.
     pub(crate) fn expire(&mut self, now: Time, mut say: impl FnMut(String)) {
-        self.shares.retain(|domid, share| {
+        self.shares.retain(|(domid, subject), share| {
             let open = now.0.saturating_sub(share.since.0) < PERIOD;
             if !open && share.left_out > 0 {
-                say(format!("domain {domid}: {} further lines left out", share.left_out));
+                say(format!(
+                    "domain {domid}: {} further {} left out",
+                    share.left_out,
+                    subject.name()
+                ));
             }
             open
         });
@@ -69,29 +97,30 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    const SECOND: u64 = 1_000_000_000;
+    use Subject::{Trace, Trouble};
 
     #[test]
     fn a_flood_is_counted_and_others_are_heard() {
         let mut quiet = Quiet::default();
-        let heard = (0..100).filter(|_| quiet.allows(DomId(5), Time(0))).count();
-        assert_eq!(heard, LINES_PER_SECOND as usize);
-        assert!(quiet.allows(DomId(6), Time(0)));
-        assert_eq!(quiet.next_deadline(), Some(Time(SECOND)));
+        let heard = (0..100).filter(|_| quiet.allows(DomId(5), Trouble, Time(0))).count();
+        assert_eq!(heard, 20);
+        assert!(quiet.allows(DomId(6), Trouble, Time(0)));
+        assert!(quiet.allows(DomId(5), Trace, Time(0)));
+        assert_eq!(quiet.next_deadline(), Some(Time(PERIOD)));
 
         let mut said = Vec::new();
-        quiet.expire(Time(SECOND - 1), |line| said.push(line));
+        quiet.expire(Time(PERIOD - 1), |line| said.push(line));
         assert!(said.is_empty());
-        quiet.expire(Time(SECOND), |line| said.push(line));
+        quiet.expire(Time(PERIOD), |line| said.push(line));
         assert_eq!(said, ["domain 5: 80 further lines left out"]);
-        assert!(quiet.allows(DomId(5), Time(SECOND)));
+        assert!(quiet.allows(DomId(5), Trouble, Time(PERIOD)));
     }
 
     #[test]
     fn who_keeps_to_the_limit_is_not_mentioned() {
         let mut quiet = Quiet::default();
-        assert!(quiet.allows(DomId(5), Time(0)));
+        assert!(quiet.allows(DomId(5), Trouble, Time(0)));
         assert_eq!(quiet.next_deadline(), None);
-        quiet.expire(Time(SECOND), |line| unreachable!("{line}"));
+        quiet.expire(Time(PERIOD), |line| unreachable!("{line}"));
     }
 }

@@ -12,7 +12,7 @@ use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
 
 use crate::link::{Link, LinkState};
 use crate::machine::{Event, Machine};
-use crate::quiet::Quiet;
+use crate::quiet::{Quiet, Subject};
 use crate::trace;
 
 /// What a connection may use up in one round: see [`cost`]. About sixteen small requests.
@@ -326,7 +326,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             for change in &record.changes {
                 if let Some((connection, line)) = trace::object(change) {
                     let whose = self.domain_of(connection);
-                    self.log(whose, line);
+                    self.log(whose, Subject::Trace, line);
                 }
             }
         }
@@ -334,7 +334,11 @@ impl<M: Machine, P: Pages> Service<M, P> {
         if settings.trace(TraceSwitch::InputOutput) {
             for output in &record.outputs {
                 let whose = self.domain_of(output.connection);
-                self.log(whose, trace::output(whose.unwrap_or(DomId::INVALID), output));
+                self.log(
+                    whose,
+                    Subject::Trace,
+                    trace::output(whose.unwrap_or(DomId::INVALID), output),
+                );
             }
         }
     }
@@ -347,10 +351,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
     }
 
     /// Writes a line, unless the domain that caused it has caused too many.
-    fn log(&mut self, about: Option<DomId>, line: String) {
+    fn log(&mut self, about: Option<DomId>, subject: Subject, line: String) {
         let privileged = self.store.server().configuration().privileged;
         let limited = about.filter(|domid| *domid != privileged);
-        if limited.is_none_or(|domid| self.quiet.allows(domid, self.now)) {
+        if limited.is_none_or(|domid| self.quiet.allows(domid, subject, self.now)) {
             self.machine.log(line);
         }
     }
@@ -418,7 +422,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     client.link.set_error(fault);
                 }
             }
-            Action::Log { about, line } => self.log(about, line),
+            Action::Log { about, line } => self.log(about, Subject::Trouble, line),
             Action::Crash(kind) => self.machine.crash(kind),
         }
     }
@@ -434,7 +438,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
         // Such a record has no further actions but log lines.
         for action in record.actions {
             if let Action::Log { about, line } = action {
-                self.log(about, line);
+                self.log(about, Subject::Trouble, line);
             }
         }
         activate(&mut self.clients, &mut self.active, requester);
@@ -559,7 +563,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
                     if self.store.server().settings().trace(TraceSwitch::InputOutput) {
                         let whose = state.domid;
-                        self.log(Some(whose), trace::request(whose, header, payload));
+                        self.log(Some(whose), Subject::Trace, trace::request(whose, header, payload));
                     }
                     let now = self.now;
                     let input = Input::Request {

@@ -126,7 +126,7 @@ fn a_guest_cannot_flood_the_log_nor_silence_what_others_cause() {
         assert_eq!(bed.ask(5, Write, 0, "x|much longer than that"), "!ENOSPC");
     }
     assert_eq!(bed.ask(6, Write, 0, "x|much longer than that"), "!ENOSPC");
-    bed.host.now.set(bed.host.now.get() + 2_000_000_000);
+    bed.host.now.set(bed.host.now.get() + 11_000_000_000);
     bed.settle();
     let log = bed.host.log.borrow();
     let of = |start: &str| log.iter().filter(|line| line.starts_with(start)).count();
@@ -200,4 +200,18 @@ fn a_driver_domain_serves_another_guest_and_both_can_end() {
     bed.domain_is(4, DomainState::ABSENT);
     assert_eq!(bed.ask(0, Directory, 0, "/local/domain|"), "");
     bed.check();
+}
+
+#[test]
+fn a_guest_that_is_given_up_again_and_again_does_not_fill_the_log() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    for _ in 0..100 {
+        bed.send_raw(5, 2, 0, &[0; 4097]);
+        bed.settle();
+        bed.reconnect(5);
+    }
+    let log = bed.host.log.borrow();
+    let told = log.iter().filter(|line| line.contains("is ignored")).count();
+    assert_eq!(told, 20, "{log:?}");
 }
