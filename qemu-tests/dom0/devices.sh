@@ -132,7 +132,7 @@ step links-are-made links_are_made
 step modules-of-the-back-ends load_more_modules /bed/device-modules
 step bridge-is-made bridge_is_made
 step disks-are-made disks_are_made
-step remember remember
+step remember remember before
 step paravirtual-guest-starts guest_starts paravirtual pv 2 &&
     step pvh-guest-starts guest_starts pvh pvh 3 &&
     step devices-are-connected devices_are_connected &&
@@ -144,5 +144,5 @@ step paravirtual-guest-starts guest_starts paravirtual pv 2 &&
     }
 step guest-is-shut-down guest_is_shut_down
 step guest-is-destroyed guest_is_destroyed
-step nothing-is-left nothing_is_left
+step nothing-is-left nothing_is_left before
 step store-is-sound store_is_sound

@@ -78,7 +78,7 @@ device_model_is_gone() {
 }
 
 step disk-is-made disk_is_made
-step remember remember
+step remember remember before
 step guest-starts guest_starts &&
     step guest-reaches-userland guest_reaches_userland_again 1 &&
     step hvmloader-has-read hvmloader_has_read Bed &&
@@ -90,5 +90,5 @@ step guest-starts guest_starts &&
     step disk-has-kept-its-file disk_has_kept_its_file
 step guest-is-destroyed guest_is_destroyed
 step device-model-is-gone device_model_is_gone
-step nothing-is-left nothing_is_left
+step nothing-is-left nothing_is_left before
 step store-is-sound store_is_sound

@@ -43,8 +43,8 @@ reads() {
 # What a guest's life may change, and its end must restore. look_around FOLDER
 look_around() {
     mkdir -p "$1"
-    # xl makes these folders with the first guest and never removes them.
-    xenstore-ls -fp | grep -vE '^/(vm|local/domain/0/device-model) = ' | sort >"$1/tree"
+    # xl makes the two folders with the first guest and never removes them; orders are ours.
+    xenstore-ls -fp | grep -vE '^/(vm|local/domain/0/device-model) = |/data/(order|answer) = ' | sort >"$1/tree"
     lsevtchn 0 >"$1/channels-of-dom0"
     xl list | awk '{ print $1 }' >"$1/domains"
     ls /sys/bus/xen-backend/devices >"$1/backends" 2>/dev/null
@@ -56,22 +56,25 @@ look_around() {
     grep -E '^(connections|domains|watches|transactions|windows-in-use|restarts):' "$1/status-in-full" >"$1/status"
 }
 
+# remember WHEN
 remember() {
-    look_around /tmp/remembered
+    look_around "/tmp/remembered-$1"
 }
 
+# is_as_remembered WHEN
 is_as_remembered() {
     look_around /tmp/now || return
     for what in tree channels-of-dom0 domains backends interfaces loop-devices channels-of-the-store status; do
-        [ ! -e "/tmp/remembered/$what" ] || cmp -s "/tmp/remembered/$what" "/tmp/now/$what" || return
+        [ ! -e "/tmp/remembered-$1/$what" ] || cmp -s "/tmp/remembered-$1/$what" "/tmp/now/$what" || return
     done
 }
 
+# nothing_is_left WHEN: of what came since then.
 nothing_is_left() {
-    await 60 is_as_remembered
+    await 60 is_as_remembered "$1"
     RESULT=$?
     DIFFERENT=
-    for path in /tmp/remembered/*; do
+    for path in "/tmp/remembered-$1"/*; do
         what=${path##*/}
         [ "$what" != status-in-full ] || continue
         diff "$path" "/tmp/now/$what" || DIFFERENT="$DIFFERENT $what"

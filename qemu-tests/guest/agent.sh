@@ -6,6 +6,8 @@
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t tmpfs run /run
+# udev would make it; the lock of the hotplug scripts looks at it for ever if it is missing.
+/bin/busybox ln -s /proc/self/fd/0 /dev/stdin
 /bin/busybox --install -s 2>/dev/null
 export PATH=/usr/bin:/usr/sbin:/bin:/sbin
 . /bed/await.sh

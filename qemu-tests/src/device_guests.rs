@@ -13,13 +13,24 @@ use crate::parts::Parts;
 /// ext2 is a part of ext4. It asks for the checksum by its name in the crypto interface, so no dependency tells of it.
 const FILE_SYSTEM: [&str; 2] = ["crc32c_generic", "ext4"];
 
-/// Clients that the agent and those who give it orders use.
-const CLIENTS: [&str; 4] = ["read", "write", "watch", "ls"];
+/// Modules of a domain that serves disks and network interfaces.
+const BACK_ENDS: [&str; 4] = ["loop", "bridge", "xen-blkback", "xen-netback"];
+
+/// Modules of a guest that uses them.
+pub const FRONT_ENDS: [&str; 2] = ["xen-blkfront", "xen-netfront"];
+
+/// What `xl` opens.
+const TOOLS_MODULES: [&str; 4] = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+
+/// Clients that the agent, its orders and the hotplug scripts use.
+const CLIENTS: [&str; 6] = ["exists", "list", "ls", "read", "watch", "write"];
 
 /// A Linux guest's root: an agent that does what dom0 orders (`guest/agent.sh`), file systems, and the given modules.
 pub fn guest(parts: &Parts, modules: &[&str]) -> Result<Archive> {
     let mut archive = Archive::default();
-    for folder in ["sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp", "mnt"] {
+    for folder in [
+        "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp", "mnt", "root",
+    ] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
@@ -44,8 +55,31 @@ pub fn guest(parts: &Parts, modules: &[&str]) -> Result<Archive> {
     Ok(archive)
 }
 
-/// What a domain with back ends needs besides Xen's tools: the stock hotplug scripts and what they call, and its modules.
-pub fn add_back_ends(archive: &mut Archive, parts: &Parts, modules: &[&str]) -> Result<()> {
+/// A guest that serves devices to others: besides the agent it has `xl devd`, which runs the hotplug scripts, and what these call.
+pub fn driver_domain(parts: &Parts) -> Result<Archive> {
+    let mut archive = guest(parts, &[&BACK_ENDS[..], &TOOLS_MODULES[..]].concat())?;
+    for folder in ["var/lib/xen", "var/log/xen"] {
+        archive.folder(folder);
+    }
+    archive.link("var/run", "/run");
+    archive.link("var/lock", "/run");
+    let xl = format!("{}/bin/xl", parts.bed.tools_folder());
+    dom0::add_programs(&mut archive, parts, std::slice::from_ref(&xl))?;
+    archive.link("usr/sbin/xl", &format!("/{xl}"));
+    archive.file("etc/xen/xl.conf", fs::read(parts.file("etc/xen/xl.conf")?)?);
+    add_hotplug_scripts(&mut archive, parts)?;
+    Ok(archive)
+}
+
+/// What a dom0 with back ends needs besides Xen's tools.
+pub fn add_back_ends(archive: &mut Archive, parts: &Parts) -> Result<()> {
+    add_hotplug_scripts(archive, parts)?;
+    let modules = [&FILE_SYSTEM[..], &BACK_ENDS[..]].concat();
+    dom0::add_modules(archive, parts, "bed/device-modules", &modules)
+}
+
+/// The stock hotplug scripts and what they call.
+fn add_hotplug_scripts(archive: &mut Archive, parts: &Parts) -> Result<()> {
     let mut programs = Vec::new();
     for name in ["bash", "flock", "losetup", "ip", "bridge"] {
         programs.push(where_it_lies(parts, name)?);
@@ -59,12 +93,7 @@ pub fn add_back_ends(archive: &mut Archive, parts: &Parts, modules: &[&str]) -> 
         let name = entry.file_name().to_string_lossy().into_owned();
         archive.program(&format!("etc/xen/scripts/{name}"), fs::read(entry.path())?);
     }
-    dom0::add_modules(
-        archive,
-        parts,
-        "bed/device-modules",
-        &[&FILE_SYSTEM[..], modules].concat(),
-    )
+    Ok(())
 }
 
 /// The device model of HVM guests, and the firmware that it and the domain builder load. Debian's libxl has these paths compiled in.

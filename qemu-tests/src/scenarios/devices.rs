@@ -21,16 +21,13 @@ pub const SCENARIO: Scenario = Scenario {
     ..PLAIN
 };
 
-const BACK_ENDS: [&str; 4] = ["loop", "bridge", "xen-blkback", "xen-netback"];
-const FRONT_ENDS: [&str; 2] = ["xen-blkfront", "xen-netfront"];
-
 fn extras(parts: &Parts) -> Result<Archive> {
     let parts = parts.with(OptionalSet::Hotplug)?;
     let mut archive = Archive::default();
-    device_guests::add_back_ends(&mut archive, &parts, &BACK_ENDS)?;
+    device_guests::add_back_ends(&mut archive, &parts)?;
     archive.file(
         "bed/device-guest-initrd",
-        device_guests::guest(&parts, &FRONT_ENDS)?.finish()?,
+        device_guests::guest(&parts, &device_guests::FRONT_ENDS)?.finish()?,
     );
     archive.file("bed/devices.cfg", include_str!("../../guest/devices.cfg"));
     Ok(archive)

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod devices;
+mod driver_domain;
 mod first_light;
 mod grows;
 mod hostile;
@@ -92,6 +93,7 @@ pub const ALL: &[&Scenario] = &[
     &crowd::MANY,
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
+    &driver_domain::SCENARIO,
     &hvm::SCENARIO,
     &numbers::SCENARIO,
 ];
