@@ -148,6 +148,7 @@ step attack-reconnect attack reconnect pv
 step attack-watch-flood attack watch-flood pvh
 step attack-event-flood attack event-flood pv
 step attack-node-flood attack node-flood pvh
+step attack-value-flood attack value-flood pv
 step ends-in-transactions attack transactions pv
 step ends-with-full-rings attack full pvh
 step port-in-the-page new_port

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use xenstore_wire::{Errno, MessageType};
@@ -16,6 +17,8 @@ const WATCHES: usize = 127;
 const WRITES: u32 = 60;
 /// The default of the quota `nodes`.
 const NODES: u32 = 1000;
+/// Bytes of a value that is below the quota `node-size` with everything that counts.
+const VALUE: usize = 1900;
 /// Events sent in one go.
 const EVENTS: u32 = 20_000;
 
@@ -104,4 +107,25 @@ pub fn nodes(store: &mut Store) -> Outcome {
     again(format!(
         "ENOSPC for {NODES} nodes in one request, and after {made} one by one"
     ))
+}
+
+/// As many bytes as fit into as many nodes as there may be: nearly two megabytes, written and removed without end.
+pub fn values(store: &mut Store) -> Outcome {
+    let value = vec![b'v'; VALUE];
+    let made = until_no_space(
+        |number| store.write(0, &format!("data/attack/{}/{number}", number % 10), &value),
+        NODES,
+    )?;
+    if made < NODES * 9 / 10 {
+        return Err(format!(
+            "ENOSPC after {made} values of {VALUE} bytes, long before the limit of nodes"
+        ));
+    }
+    let last = format!("data/attack/{}/{}", (made - 1) % 10, made - 1);
+    if store.read(0, &last).map_err(says)? != value {
+        return Err(format!("{last} is not what was written"));
+    }
+    store.remove("data/attack").map_err(says)?;
+    works(store)?;
+    again(format!("ENOSPC after {made} values of {VALUE} bytes"))
 }

@@ -80,6 +80,8 @@ attacks! {
     EventFlood, "event-flood", floods::events;
     /// As many nodes as there may be, in one request and one by one.
     NodeFlood, "node-flood", floods::nodes;
+    /// As many nodes as there may be with as many bytes in them as there may be, written and removed without end.
+    ValueFlood, "value-flood", floods::values;
     /// As many transactions as there may be, left open.
     Transactions, "transactions", leftovers::transactions;
 }
