@@ -63,24 +63,24 @@ unit: setup
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 
+# On every Xen and in both forms what everything else rests on; the rest once. `make test-long` runs all of it everywhere.
+QUICK = self-test first-light refuses-to-start survives@4.20 \
+	hostile@4.20/pvh lifecycle@4.20/pvh devices@4.20/pvh hvm@4.20/pvh crowd@4.20/pvh grows@4.20/pvh \
+	unprivileged@4.20/pvh watcher@4.20/pvh self-test-guest@4.20/pvh numbers@4.20/pvh
+
 bed: image $(BED)
 	@echo "== real Xen"
-	@$(BED) run self-test first-light refuses-to-start
-	@$(BED) run survives numbers --xen 4.20
-	@$(BED) run lifecycle unprivileged --xen 4.20 --store pvh
-	@$(BED) run hostile crowd --xen 4.20 --store pvh
+	@$(BED) run $(QUICK)
 
 test: check unit bed
 	@echo "== all tests passed"
 
-test-long: test
-	@$(BED) run survives numbers hostile crowd --xen 4.17
-	@$(BED) run hostile crowd --xen 4.20 --store pv
-	@$(BED) run crowd-300 --xen 4.20 --store pvh
-	@$(BED) run first-light --store all
-	@$(BED) run lifecycle unprivileged killed
-	@$(BED) run unprivileged --store c
+test-long: check unit image $(BED)
+	@echo "== every scenario on every Xen, in both forms"
+	@$(BED) run
+	@$(BED) run first-light@all/c first-light@all/ocaml unprivileged@all/c
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
+	@echo "== all long tests passed"
 
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)

@@ -50,13 +50,9 @@ checkpoints_pass() {
 before() {
     ring_guest first pvh 'friendly=1' && heard first 'start ok' && xl destroy first && await 60 guest_is_gone first || return
     # Two checkpoints pass, see above. The last value written must be as long as later ones.
-<<<<<<< HEAD
     xenbus-client latency /tool/crowd 1200 && xenbus-client latency /tool/crowd 300 && look before || return
-=======
-    /bed/dom0-client latency /tool/crowd 1200 && /bed/dom0-client latency /tool/crowd 300 && look before || return
     LIVE_BEFORE=$(figure tree-live-bytes)
     HEAP_BEFORE=$(figure heap-used-bytes)
->>>>>>> guest
     cat /tmp/counts-before
     xl info | grep -E '^(free_memory|nr_cpus)'
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bed::Bed;
@@ -36,7 +36,7 @@ enum What {
     List,
     /// Run scenarios and judge them; the last line is `N passed, N failed`
     Run {
-        /// Names from `list`; none means all
+        /// Names from `list`, each alone or as NAME@XEN or NAME@XEN/STORE; none means all
         scenarios: Vec<String>,
         /// Which Xen
         #[arg(long, value_name = "4.17|4.20|all", default_value = "all", value_parser = parse_beds)]
@@ -138,12 +138,15 @@ fn dispatch(what: What) -> Result<bool> {
             jobs,
         } => {
             let stores = store.map_or_else(|| Store::OURS.to_vec(), |stores| stores.0);
-            let beds = xen
-                .0
-                .iter()
-                .map(|bed| Ready::prepare(*bed, &xen_options))
+            let wanted = wanted(&scenarios, &xen.0, &stores)?;
+            let beds = Bed::ALL
+                .into_iter()
+                .filter(|bed| wanted.iter().any(|one| one.bed == *bed));
+            let beds = beds
+                .map(|bed| Ready::prepare(bed, &xen_options))
                 .collect::<Result<Vec<_>>>()?;
-            run(&tasks(&chosen(&scenarios)?, &beds, &stores), image.as_deref(), jobs)
+            let tasks: Vec<Task> = wanted.iter().filter_map(|one| one.task(&beds)).collect();
+            run(&tasks, image.as_deref(), jobs)
         }
         What::Shell(one) => shell::run(
             &Ready::prepare(one.xen, &one.xen_options)?,
@@ -171,20 +174,61 @@ fn dispatch(what: What) -> Result<bool> {
     }
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
-    if names.is_empty() {
-        return Ok(scenarios::ALL.to_vec());
-    }
-    names
-        .iter()
-        .map(|name| match scenarios::by_name(name) {
-            Some(scenario) => Ok(scenario),
-            None => bail!("there is no scenario {name}; `qemu-tests list` names them"),
-        })
-        .collect()
+/// One run that the command line asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    scenario: &'static Scenario,
+    bed: Bed,
+    store: Store,
 }
 
-/// A scenario on a bed with a store.
+impl Wanted {
+    fn task(self, beds: &[Ready]) -> Option<Task<'_>> {
+        let ready = beds.iter().find(|ready| ready.parts.bed == self.bed)?;
+        Some(Task {
+            scenario: self.scenario,
+            ready,
+            store: self.store,
+        })
+    }
+}
+
+/// The runs that `names` ask for: a name alone is run on all of `beds` with all of `stores` that the scenario is for.
+fn wanted(names: &[String], beds: &[Bed], stores: &[Store]) -> Result<Vec<Wanted>> {
+    let all: Vec<String> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned()).collect();
+    let mut wanted = Vec::new();
+    for asked in if names.is_empty() { &all } else { names } {
+        let (name, place) = asked
+            .split_once('@')
+            .map_or((asked.as_str(), None), |(name, place)| (name, Some(place)));
+        let Some(scenario) = scenarios::by_name(name) else {
+            bail!("there is no scenario {name}; `qemu-tests list` names them")
+        };
+        let (bed, store) = place.map_or((None, None), |place| {
+            place
+                .split_once('/')
+                .map_or((Some(place), None), |(bed, store)| (Some(bed), Some(store)))
+        });
+        let wrong = |error: String| anyhow!("{asked}: {error}");
+        let beds = bed.map_or(Ok(Beds(beds.to_vec())), parse_beds).map_err(wrong)?;
+        let stores = store.map_or(Ok(Stores(stores.to_vec())), parse_stores).map_err(wrong)?;
+        for bed in beds.0 {
+            for store in scenario.stores.iter().filter(|store| stores.0.contains(store)) {
+                let one = Wanted {
+                    scenario,
+                    bed,
+                    store: *store,
+                };
+                if !wanted.contains(&one) {
+                    wanted.push(one);
+                }
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// The same on a bed that is ready.
 #[derive(Clone, Copy)]
 struct Task<'a> {
     scenario: &'static Scenario,
@@ -218,22 +262,6 @@ impl Task<'_> {
             }
         }
     }
-}
-
-fn tasks<'a>(scenarios: &[&'static Scenario], beds: &'a [Ready], stores: &[Store]) -> Vec<Task<'a>> {
-    let mut tasks = Vec::new();
-    for ready in beds {
-        for scenario in scenarios {
-            for store in scenario.stores.iter().filter(|store| stores.contains(store)) {
-                tasks.push(Task {
-                    scenario,
-                    ready,
-                    store: *store,
-                });
-            }
-        }
-    }
-    tasks
 }
 
 fn run(tasks: &[Task], image: Option<&Path>, jobs: Option<NonZeroUsize>) -> Result<bool> {
@@ -323,6 +351,25 @@ mod tests {
         assert_eq!(parse_beds("all").map(|beds| beds.0), Ok(Bed::ALL.to_vec()));
         assert_eq!(parse_stores("pv").map(|stores| stores.0), Ok(vec![Store::Pv]));
         assert!(parse_beds("4.16").is_err());
-        assert!(chosen(&["absent".to_owned()]).is_err());
+        assert!(wanted(&["absent".to_owned()], &Bed::ALL, &Store::OURS).is_err());
+    }
+
+    #[test]
+    fn a_name_may_say_where_it_is_run() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let places = |asked: &[&str]| -> Vec<(Bed, Store)> {
+            let wanted = wanted(&names(asked), &Bed::ALL, &Store::OURS).unwrap_or_default();
+            wanted.iter().map(|one| (one.bed, one.store)).collect()
+        };
+        assert_eq!(places(&["first-light"]).len(), 4);
+        assert_eq!(
+            places(&["first-light@4.17"]),
+            [(Bed::Xen417, Store::Pvh), (Bed::Xen417, Store::Pv)]
+        );
+        assert_eq!(
+            places(&["first-light@4.20/pv", "first-light@4.20/c", "first-light@4.20/pv"]),
+            [(Bed::Xen420, Store::Pv), (Bed::Xen420, Store::C)]
+        );
+        assert!(places(&["first-light@4.16"]).is_empty());
     }
 }

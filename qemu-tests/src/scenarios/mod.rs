@@ -103,6 +103,14 @@ pub fn by_name(name: &str) -> Option<&'static Scenario> {
     ALL.iter().copied().find(|scenario| scenario.name == name)
 }
 
+impl PartialEq for Scenario {
+    fn eq(&self, other: &Scenario) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Scenario {}
+
 impl Scenario {
     /// Runs it, printing a line for each step.
     pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>, voice: &Voice) -> Result<Ended> {
