@@ -17,7 +17,8 @@ help:
 	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
 	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
 	@echo "make test-long      what takes longer than a CI run should"
-	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only)"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher, for dom0"
+	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
@@ -35,10 +36,12 @@ image: setup
 	$(CARGO) run --locked --release -q -p image-check -- $(IMAGE).unchecked --write-pv $(IMAGE)-pv
 	mv $(IMAGE).unchecked $(IMAGE)
 	gzip -9 -n -c $(IMAGE) > $(IMAGE).gz
-	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv
+	$(CARGO) build --locked --release -p store-watcher
+	strip -o $(IMAGE)-watcher target/release/xenstore-stubdom-watcher
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher
 
 $(BED): FORCE
-	@$(CARGO) build --locked --release -p qemu-tests
+	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher
 FORCE:
 
 run: image $(BED)
@@ -54,7 +57,7 @@ check: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --release -p boot --features image -- -D warnings
 
-unit: setup
+unit: setup install-test
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 

@@ -180,7 +180,7 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
 }
 
 /// A Linux guest's root: a shell, one Xenstore client, and a script that says it is there.
-fn guest(parts: &Parts) -> Result<Archive> {
+pub fn guest(parts: &Parts) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);
@@ -198,7 +198,7 @@ fn guest(parts: &Parts) -> Result<Archive> {
     Ok(archive)
 }
 
-fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
+pub fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
     let busybox = ["usr/bin/busybox", "bin/busybox"]
         .iter()
         .find(|path| parts.root.join(path).is_file())

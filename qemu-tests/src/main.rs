@@ -11,6 +11,7 @@ mod bed;
 mod boot;
 mod cache;
 mod cli;
+mod debian_root;
 mod demo;
 mod dom0;
 mod elf_needed;

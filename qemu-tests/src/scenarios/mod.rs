@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod debian;
 mod first_light;
 mod numbers;
 mod refuses_to_start;
@@ -62,16 +63,19 @@ enum Kind {
     ImageAsGuest(&'static str),
     /// The image is dom0: its options, and the line that ends it.
     ImageAlone(&'static str, fn(&str) -> Option<Result<(), String>>),
+    /// It boots machines of its own with the image; the last argument is told of every line.
+    Own(fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>),
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 6] = [
+pub const ALL: [&Scenario; 7] = [
     &self_test::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
     &watcher::SCENARIO,
     &refuses_to_start::SCENARIO,
     &numbers::SCENARIO,
+    &debian::SCENARIO,
 ];
 
 /// The scenario called `name`.
@@ -104,6 +108,9 @@ impl Scenario {
             Kind::ImageAlone(options, last) => {
                 ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?
             }
+            Kind::Own(run) => run(ready, store, image.as_deref().unwrap_or_default(), &mut |transcript| {
+                progress("", None, transcript);
+            })?,
         };
         let before: Vec<bool> = ended
             .transcript
