@@ -20,6 +20,8 @@ help:
 	@echo "make test-long      what takes longer than a CI run should"
 	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only);"
 	@echo "                    target/ring-guest, the small guest of the tests"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher, for dom0"
+	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
@@ -41,9 +43,12 @@ image: setup
 	$(CARGO) run --locked --release -q -p image-check -- $(GUEST).unchecked
 	mv $(GUEST).unchecked $(GUEST)
 	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(GUEST)
+	$(CARGO) build --locked --release -p store-watcher
+	strip -o $(IMAGE)-watcher target/release/xenstore-stubdom-watcher
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher
 
 $(BED): FORCE
-	@$(CARGO) build --locked --release -p qemu-tests
+	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher
 FORCE:
 
 run: image $(BED)
@@ -59,7 +64,7 @@ check: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
-unit: setup
+unit: setup install-test
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 

@@ -190,6 +190,7 @@ fn guest(parts: &Parts) -> Result<Archive> {
 
 /// The beginning of a Linux guest's root: a shell, `init` as its first program, and what `xl shutdown` and `xl reboot` need.
 pub fn guest_root(parts: &Parts, init: &str) -> Result<Archive> {
+pub fn guest(parts: &Parts) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);

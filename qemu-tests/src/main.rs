@@ -12,6 +12,7 @@ mod boot;
 mod cache;
 mod cli;
 mod client_guest;
+mod debian_root;
 mod demo;
 mod device_guests;
 mod dom0;

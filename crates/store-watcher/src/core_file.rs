@@ -20,8 +20,8 @@ const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 const PF_R: u32 = 4;
 const NT_PRSTATUS: u32 = 1;
-/// Ours: text.
-const NT_WORDS: u32 = 1;
+/// Ours: text. No number of Linux' notes, so that no tool shows it as one of those.
+const NT_WORDS: u32 = 0x100;
 
 /// Bytes of `elf_prstatus`, and where in it the process number and the registers lie.
 const PRSTATUS: usize = 336;

@@ -3,6 +3,7 @@
 mod crowd;
 mod devices;
 mod driver_domain;
+mod debian;
 mod first_light;
 mod grows;
 mod hostile;
@@ -75,6 +76,8 @@ enum Kind {
     ImageAsGuest(&'static str),
     /// The image is dom0: its options, and the line that ends it.
     ImageAlone(&'static str, fn(&str) -> Option<Result<(), String>>),
+    /// It boots machines of its own with the image; the last argument is told of every line.
+    Own(fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>),
 }
 
 /// All of them, in the order in which they are run.
@@ -96,6 +99,7 @@ pub const ALL: &[&Scenario] = &[
     &driver_domain::SCENARIO,
     &hvm::SCENARIO,
     &numbers::SCENARIO,
+    &debian::SCENARIO,
 ];
 
 /// The scenario called `name`.
@@ -137,6 +141,9 @@ impl Scenario {
             Kind::ImageAlone(options, last) => {
                 ready.run_alone(&name, image.as_deref().unwrap_or_default(), options, last)?
             }
+            Kind::Own(run) => run(ready, store, image.as_deref().unwrap_or_default(), &mut |transcript| {
+                progress("", None, transcript);
+            })?,
         };
         let before: Vec<bool> = ended
             .transcript
