@@ -18,9 +18,8 @@ help:
 	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
 	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
 	@echo "make test-long      what takes longer than a CI run should"
-	@echo "make image          target/xenstore-stubdom, .gz, .symbols, and target/xenstore-stubdom-pv (PV only);"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher for dom0;"
 	@echo "                    target/ring-guest, the small guest of the tests"
-	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher, for dom0"
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
@@ -42,10 +41,9 @@ image: setup
 	strip -o $(GUEST).unchecked target/release/ring-guest
 	$(CARGO) run --locked --release -q -p image-check -- $(GUEST).unchecked
 	mv $(GUEST).unchecked $(GUEST)
-	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(GUEST)
 	$(CARGO) build --locked --release -p store-watcher
 	strip -o $(IMAGE)-watcher target/release/xenstore-stubdom-watcher
-	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher $(GUEST)
 
 $(BED): FORCE
 	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher

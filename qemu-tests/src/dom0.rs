@@ -182,7 +182,7 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
 }
 
 /// A Linux guest's root: a shell, one Xenstore client, and a script that says it is there.
-fn guest(parts: &Parts) -> Result<Archive> {
+pub fn guest(parts: &Parts) -> Result<Archive> {
     let mut archive = guest_root(parts, include_str!("../guest/init.sh"))?;
     add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
     Ok(archive)
@@ -190,7 +190,6 @@ fn guest(parts: &Parts) -> Result<Archive> {
 
 /// The beginning of a Linux guest's root: a shell, `init` as its first program, and what `xl shutdown` and `xl reboot` need.
 pub fn guest_root(parts: &Parts, init: &str) -> Result<Archive> {
-pub fn guest(parts: &Parts) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);

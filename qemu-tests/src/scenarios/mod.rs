@@ -1,9 +1,9 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
 mod crowd;
+mod debian;
 mod devices;
 mod driver_domain;
-mod debian;
 mod first_light;
 mod grows;
 mod hostile;
