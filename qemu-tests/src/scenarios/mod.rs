@@ -45,6 +45,8 @@ pub struct Scenario {
     store_options: &'static str,
     /// MiB that the store domain may grow to; 0: as large as it starts.
     store_maximum: u32,
+    /// It takes so long that it is run only when it is named.
+    pub only_by_name: bool,
     /// The store's launch is timed, by looking often, which slows it a little.
     measure: bool,
     /// The machine it needs.
@@ -63,6 +65,7 @@ const PLAIN: Scenario = Scenario {
     stores: &Store::OURS,
     store_options: "",
     store_maximum: 0,
+    only_by_name: false,
     measure: false,
     size: Size::USUAL,
     extras: |_| Ok(Archive::default()),
