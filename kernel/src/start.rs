@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::page::{DurableRegion, WindowPage};
 
 /// The bits of the ring page that this server honours.
-const FEATURES: u32 = feature::RECONNECTION | feature::ERROR;
+const FEATURES: u32 = feature::RECONNECTION | feature::ERROR | feature::WATCHDEPTH | feature::DOMID_ANY;
 
 /// Why there is nothing to serve.
 #[derive(Debug)]

@@ -373,13 +373,19 @@ impl<'s, M: Memory> Decision<'s, M> {
         let kind = MessageType::from_wire(header.kind).ok_or(Errno::ENOSYS)?;
         match kind {
             T::WatchEvent | T::Error | T::Restrict => return Err(Errno::ENOSYS),
-            T::Control | T::Introduce | T::Release | T::IsDomainIntroduced | T::Resume | T::SetTarget
+            T::Control
+            | T::Introduce
+            | T::Release
+            | T::IsDomainIntroduced
+            | T::Resume
+            | T::SetTarget
+            | T::SetFeature
+            | T::GetQuota
+            | T::SetQuota
                 if !self.caller.privileged =>
             {
                 return Err(Errno::EACCES);
             }
-            // Not served before Xen 4.21's features are (see README).
-            T::GetFeature | T::SetFeature | T::GetQuota | T::SetQuota => return Err(Errno::ENOSYS),
             _ => {}
         }
         if header.transaction_id != 0 && !matches!(kind, T::Watch | T::Unwatch) {
@@ -420,7 +426,10 @@ impl<'s, M: Memory> Decision<'s, M> {
             }
             T::DirectoryPart => self.directory_part(payload),
             T::WatchEvent | T::Error | T::Restrict => Err(Errno::ENOSYS),
-            T::GetFeature | T::SetFeature | T::GetQuota | T::SetQuota => Err(Errno::ENOSYS),
+            T::GetFeature => self.get_feature(payload),
+            T::SetFeature => self.set_feature(payload),
+            T::GetQuota => self.get_quota(payload),
+            T::SetQuota => self.set_quota(payload),
         }
     }
 

@@ -364,6 +364,22 @@ pub enum Change {
         /// Whose rights.
         target: DomId,
     },
+    /// A domain that is not connected yet will be offered these features.
+    FeaturesSet {
+        /// Which.
+        domid: DomId,
+        /// Bits of `server_features`.
+        features: u32,
+    },
+    /// A limit of one domain changed.
+    DomainLimit {
+        /// Whose.
+        domid: DomId,
+        /// Which limit.
+        limit: crate::quota::Limit,
+        /// The new value; 0 = none.
+        value: u32,
+    },
     /// A default limit changed: domains that become known later get it.
     DefaultLimit {
         /// Its place in [`crate::Limit::ALL`].

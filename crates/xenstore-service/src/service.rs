@@ -131,7 +131,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 connection,
                 state,
                 publishing: open,
-                features: server.configuration().features,
+                features: server.features_of(state.domid),
             };
             let (channel, ignored) = (state.channel, state.ignored);
             let Some(Reached { mut link, published }) = reach(&mut service.machine, wanted) else {
@@ -153,7 +153,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
     /// Requests that waited for an action when the last life ended: the action is done (again).
     fn repeat_actions(&mut self) {
         let server = self.store.server();
-        let features = server.configuration().features;
         let waiting: Vec<Action> = server
             .connections()
             .filter_map(|(requester, state)| {
@@ -170,7 +169,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                         requester,
                         domid,
                         remote_port,
-                        features,
+                        features: server.features_of(domid),
                     },
                 })
             })
