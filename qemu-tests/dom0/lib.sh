@@ -111,7 +111,7 @@ store_is_a_domain() {
 }
 
 launch_store_domain() {
-    init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" ${STORE_OPTIONS:+--param "$STORE_OPTIONS"} "$@"
+    init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" ${STORE_MAXIMUM:+--maxmem "$STORE_MAXIMUM"} ${STORE_OPTIONS:+--param "$STORE_OPTIONS"} "$@"
 }
 
 launch_store() {

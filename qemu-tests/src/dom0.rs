@@ -76,6 +76,8 @@ pub struct Overlay<'a> {
     pub form: Store,
     /// MiB for the store domain.
     pub store_memory: u32,
+    /// MiB that it may grow to; 0: no more than that.
+    pub store_maximum: u32,
     /// What the store domain gets on its command line besides `--event`.
     pub store_options: &'a str,
     /// Whether the store's launch is timed.
@@ -97,6 +99,7 @@ impl<'a> Overlay<'a> {
             image,
             form: store,
             store_memory: STORE_MEMORY,
+            store_maximum: 0,
             store_options: "",
             measure: false,
             size: Size::USUAL,
@@ -150,12 +153,17 @@ pub fn base(parts: &Parts) -> Result<Archive> {
 pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
     let mut archive = Archive::default();
     let settings = format!(
-        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nSTORE_OPTIONS='{}'\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
+        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nSTORE_MAXIMUM={}\nSTORE_OPTIONS='{}'\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
         overlay.store,
         overlay.form,
         parts.bed,
         parts.bed.tools_folder(),
         overlay.store_memory,
+        if overlay.store_maximum == 0 {
+            String::new()
+        } else {
+            overlay.store_maximum.to_string()
+        },
         overlay.store_options,
         if overlay.measure { "yes" } else { "no" },
         if overlay.terminal.is_some() {
@@ -174,15 +182,21 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
 }
 
 /// A Linux guest's root: a shell, one Xenstore client, and a script that says it is there.
-fn guest(parts: &Parts) -> Result<Archive> {
+pub fn guest(parts: &Parts) -> Result<Archive> {
+    let mut archive = guest_root(parts, include_str!("../guest/init.sh"))?;
+    add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
+    Ok(archive)
+}
+
+/// The beginning of a Linux guest's root: a shell, `init` as its first program, and what `xl shutdown` and `xl reboot` need.
+pub fn guest_root(parts: &Parts, init: &str) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
     add_busybox(&mut archive, parts)?;
-    add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
-    archive.program("init", include_str!("../guest/init.sh"));
+    archive.program("init", init);
     for name in ["poweroff", "reboot"] {
         archive.program(
             &format!("sbin/{name}"),

@@ -155,7 +155,8 @@ fn fetch(
     Ok(())
 }
 
-fn mirror() -> Result<Mirror> {
+/// Where Debian's packages come from.
+pub fn mirror() -> Result<Mirror> {
     if let Some(uri) = std::env::var("XENSTORE_TEST_MIRROR").ok().filter(|uri| !uri.is_empty()) {
         return Ok(Mirror {
             uri,
