@@ -21,7 +21,13 @@ guest_starts() {
     expect running xenstore-read "/local/domain/0/device-model/$ID/state"
 }
 
-guest_reaches_userland_again() {
+# xl makes the node empty, and its Linux writes it as soon as it talks to the store: hvmloader and SeaBIOS are through with the ring then.
+linux_takes_the_ring() {
+    await 240 reads "/local/domain/$ID/control/feature-poweroff" 1
+}
+
+# reaches_userland COUNT
+reaches_userland() {
     await 240 boots "$1"
     RESULT=$?
     tail -n 20 "$(console_log hvm)"
@@ -48,13 +54,15 @@ disk_is_used() {
     expect 4 xenstore-read "/local/domain/0/backend/qdisk/$ID/51712/state"
 }
 
+has_another_domid() {
+    ID=$(xl domid hvm 2>/dev/null) && [ "$ID" != "$OLD" ]
+}
+
 # A new domain takes its place, with a new ring.
 guest_is_rebooted() {
     OLD=$ID
     xl reboot hvm || return
-    guest_reaches_userland_again 2 || return
-    ID=$(xl domid hvm)
-    [ "$ID" != "$OLD" ] || because "it is still domain $OLD" || return
+    await 120 has_another_domid || return
     fails xenstore-exists "/local/domain/$OLD"
 }
 
@@ -80,11 +88,14 @@ device_model_is_gone() {
 step disk-is-made disk_is_made
 step remember remember before
 step guest-starts guest_starts &&
-    step guest-reaches-userland guest_reaches_userland_again 1 &&
+    step linux-takes-the-ring linux_takes_the_ring &&
+    step guest-reaches-userland reaches_userland 1 &&
     step hvmloader-has-read hvmloader_has_read Bed &&
     step guest-uses-its-keys guest_uses_its_keys first &&
     step disk-is-used disk_is_used &&
     step guest-is-rebooted guest_is_rebooted &&
+    step linux-takes-the-ring-again linux_takes_the_ring &&
+    step guest-reaches-userland-again reaches_userland 2 &&
     step hvmloader-has-read-again hvmloader_has_read Xen &&
     step guest-uses-its-keys-again guest_uses_its_keys second &&
     step disk-has-kept-its-file disk_has_kept_its_file
