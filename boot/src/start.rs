@@ -169,7 +169,7 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     let heap_bytes = kept.memory.heap_pages() * PAGE_SIZE;
     // SAFETY: the heap's pages are mapped, and this start has allocated nothing yet.
     unsafe { heap::initialise(heap_bytes) };
-    xen_bindings::memory::install_durable_growth(memory::grow_durable);
+    xen_bindings::memory::install_durable_growth(kept.memory.durable_pages() * PAGE_SIZE, memory::grow_durable);
     let wait = match mode {
         Mode::Pv => wait::wait_pv as xen_bindings::evtchn::WaitStub,
         Mode::Pvh => wait::wait_pvh,

@@ -40,7 +40,7 @@ same_counts() {
 checkpoints_pass() {
     for i in $(seq 40); do
         same_counts && return
-        /bed/dom0-client latency /tool/crowd 300 >/dev/null || return
+        xenbus-client latency /tool/crowd 300 >/dev/null || return
     done
     because "left: $(diff /tmp/counts-before /tmp/counts-now | tr '\n' ' ')"
 }
@@ -49,7 +49,7 @@ checkpoints_pass() {
 before() {
     ring_guest first pvh 'friendly=1' && heard first 'start ok' && xl destroy first && await 60 guest_is_gone first || return
     # Two checkpoints pass, see above. The last value written must be as long as later ones.
-    /bed/dom0-client latency /tool/crowd 1200 && /bed/dom0-client latency /tool/crowd 300 && look before || return
+    xenbus-client latency /tool/crowd 1200 && xenbus-client latency /tool/crowd 300 && look before || return
     LIVE_BEFORE=$(figure tree-live-bytes)
     HEAP_BEFORE=$(figure heap-used-bytes)
     cat /tmp/counts-before

@@ -28,7 +28,7 @@ p99() {
 # work ID: dom0 and the friendly guest work at the same time; DOM0_TIMES and GUEST_TIMES say how long requests took.
 work() {
     xenstore-write "/local/domain/$KIND/data/ask" "$1 $ROUNDS" || return
-    DOM0_TIMES=$(/bed/dom0-client latency /tool/hostile "$REQUESTS_PAIRS") || because "dom0's own work: $DOM0_TIMES" || return
+    DOM0_TIMES=$(xenbus-client latency /tool/hostile "$REQUESTS_PAIRS") || because "dom0's own work: $DOM0_TIMES" || return
     await 200 answered "$KIND" "$1" || return
     GUEST_TIMES=$(xenstore-read "/local/domain/$KIND/data/report")
     case $GUEST_TIMES in
@@ -101,8 +101,8 @@ new_port() {
     heard new-port 'new-port:' || return
     PORT=$(xenstore-read "/local/domain/$DOMID/store/port") || return
     # RELEASE is request 9, INTRODUCE is 8.
-    expect OK /bed/dom0-client request 9 "$DOMID" || return
-    expect OK /bed/dom0-client request 8 "$DOMID" 1 "$PORT" || return
+    expect OK xenbus-client request RELEASE "$DOMID" || return
+    expect OK xenbus-client request INTRODUCE "$DOMID" 1 "$PORT" || return
     heard new-port 'new-port: as expected' || return
     lsevtchn "$STORE_DOMID"
     xl destroy new-port && await 60 guest_is_gone new-port || return

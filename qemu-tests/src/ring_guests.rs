@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::archive::Archive;
+use crate::client_guest;
 use crate::elf_notes;
 use crate::parts::Parts;
 
@@ -19,10 +20,7 @@ pub fn extras(_: &Parts) -> Result<Archive> {
         bail!("{} cannot be started as PVH and as PV", path.display());
     }
     archive.file("bed/ring-guest", image);
-    // Built with this program, so it lies beside it.
-    let client = std::env::current_exe()?.with_file_name("dom0-client");
-    let content = fs::read(&client).with_context(|| format!("reading {}", client.display()))?;
-    archive.program("bed/dom0-client", content);
+    archive.program("usr/bin/xenbus-client", client_guest::client()?);
     Ok(archive)
 }
 

@@ -213,10 +213,6 @@ pub struct Connection {
     pub queue: OutQueue,
     /// It broke the rules and is neither read nor written any more.
     pub ignored: Option<Fault>,
-    /// How often it did: each reconnect is a new chance.
-    pub faults: u32,
-    /// When the log was last told of that.
-    pub(crate) fault_told: Option<Time>,
     /// The request that waits for an action.
     pub waiting: Option<Waiting>,
     /// When the first of its events is dropped.
@@ -244,8 +240,6 @@ impl Connection {
             partial: Vec::new(),
             queue: OutQueue::default(),
             ignored: None,
-            faults: 0,
-            fault_told: None,
             waiting: None,
             deadline: None,
             requests: 0,

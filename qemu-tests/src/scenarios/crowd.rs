@@ -21,6 +21,7 @@ pub const FEW: Scenario = Scenario {
 pub const MANY: Scenario = Scenario {
     name: "crowd-300",
     about: "as crowd, with 300 guests",
+    only_by_name: true,
     kind: Kind::Served(concat!(
         "GUESTS=300 TIMES=3\n",
         include_str!("../../dom0/ring-guests.sh"),
