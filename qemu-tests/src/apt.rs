@@ -39,10 +39,7 @@ impl PrivateApt {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("creating {}", folder.display()))?;
         }
         fs::write(folder.join("status"), "")?;
-        fs::write(
-            folder.join("sources.list"),
-            source_line(suite, mirror, existing_keyring(mirror)),
-        )?;
+        fs::write(folder.join("sources.list"), source_of(suite, mirror))?;
         let apt = PrivateApt {
             folder: folder.to_owned(),
         };
@@ -128,6 +125,11 @@ impl PrivateApt {
             .env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
+}
+
+/// The line of a `sources.list` that names `suite` of this mirror.
+pub fn source_of(suite: &str, mirror: &Mirror) -> String {
+    source_line(suite, mirror, existing_keyring(mirror))
 }
 
 /// The keys to check the mirror with: what the machine's own entry names, else Debian's keyring, else what apt trusts anyway.

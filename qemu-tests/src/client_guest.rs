@@ -2,7 +2,6 @@
 //! `xenbus-client`, which dom0 gets too.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -15,7 +14,7 @@ const CLIENTS: [&str; 8] = ["chmod", "exists", "list", "ls", "read", "rm", "watc
 
 /// The files that such guests add to dom0's root.
 pub fn extras(parts: &Parts) -> Result<Archive> {
-    let client = fs::read(client()?).context("reading xenbus-client")?;
+    let client = client()?;
     let mut archive = Archive::default();
     archive.file("bed/client-guests.sh", include_str!("../dom0/client-guests.sh"));
     archive.program("usr/bin/xenbus-client", client.clone());
@@ -33,8 +32,9 @@ fn root(parts: &Parts, client: Vec<u8>) -> Result<Archive> {
     Ok(archive)
 }
 
-/// Cargo builds it with the harness and puts it into the same folder.
-fn client() -> Result<PathBuf> {
+/// The client. Cargo builds it with the harness and puts it into the same folder.
+pub fn client() -> Result<Vec<u8>> {
     let harness = std::env::current_exe().context("looking for this program's own folder")?;
-    Ok(harness.with_file_name("xenbus-client"))
+    let client = harness.with_file_name("xenbus-client");
+    fs::read(&client).with_context(|| format!("reading {}", client.display()))
 }

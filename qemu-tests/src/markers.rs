@@ -103,6 +103,11 @@ impl Transcript {
         }
     }
 
+    /// A step has begun and not ended.
+    pub fn is_within_a_step(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The output of the step called `name`.
     pub fn output_of(&self, name: &str) -> Option<&[String]> {
         self.steps

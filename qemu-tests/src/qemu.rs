@@ -25,6 +25,8 @@ pub struct Machine {
     pub modules: Vec<(PathBuf, String)>,
     /// MiB.
     pub memory: u32,
+    /// A disk in a file, `/dev/vda` to Linux; what is written to it need not survive a crash of this host.
+    pub disk: Option<PathBuf>,
 }
 
 /// How long to wait.
@@ -210,6 +212,11 @@ impl Machine {
             })
             .collect();
         command.arg("-initrd").arg(modules.join(","));
+        if let Some(disk) = &self.disk {
+            command
+                .arg("-drive")
+                .arg(format!("file={},if=virtio,format=raw,cache=unsafe", escaped(disk)));
+        }
         Ok(command)
     }
 }

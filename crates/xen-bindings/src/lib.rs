@@ -5,12 +5,16 @@
 //! Without that (in a test on a host) hypercalls answer `ENOSYS` and nothing happens.
 //!
 //! One vCPU, the two-level event ABI, grants version 1, x86_64. Knows nothing about Xenstore.
+//!
+//! The feature `dom0` adds the other side, for programs of dom0's Linux that look at a domain from outside (`dom0`, with std).
 #![no_std]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod abi;
 pub mod console;
 pub mod counters;
+#[cfg(feature = "dom0")]
+pub mod dom0;
 pub mod domain;
 mod error;
 pub mod evtchn;

@@ -181,6 +181,7 @@ fn paging_and_run_state_layouts(out: &mut Expectations) {
     layout!(out, "struct sched_shutdown", SchedShutdown, whole, {
         "reason" = reason
     });
+    layout!(out, "struct sched_remote_shutdown", SchedRemoteShutdown, whole, { "domain_id" = domain_id, "reason" = reason });
     out.constant("MMU_NORMAL_PT_UPDATE", MMU_NORMAL_PT_UPDATE);
     out.constant("UVMF_INVLPG|UVMF_LOCAL", UVMF_INVLPG);
     out.constant("FLAT_KERNEL_CS", u64::from(FLAT_KERNEL_CS));
@@ -189,7 +190,11 @@ fn paging_and_run_state_layouts(out: &mut Expectations) {
     out.constant("SCHEDOP_shutdown", SCHEDOP_SHUTDOWN);
     out.constant("SHUTDOWN_poweroff", u64::from(SHUTDOWN_POWEROFF));
     out.constant("SHUTDOWN_reboot", u64::from(SHUTDOWN_REBOOT));
+    out.constant("SCHEDOP_remote_shutdown", SCHEDOP_REMOTE_SHUTDOWN);
+    out.constant("SHUTDOWN_suspend", u64::from(SHUTDOWN_SUSPEND));
     out.constant("SHUTDOWN_crash", u64::from(SHUTDOWN_CRASH));
+    out.constant("SHUTDOWN_watchdog", u64::from(SHUTDOWN_WATCHDOG));
+    out.constant("SHUTDOWN_soft_reset", u64::from(SHUTDOWN_SOFT_RESET));
 }
 
 fn hvm_and_control_layouts(out: &mut Expectations) {
@@ -213,9 +218,37 @@ fn hvm_and_control_layouts(out: &mut Expectations) {
     });
     layout!(out, "struct xen_domctl_getdomaininfo", GetDomainInfoHead, head, { "domain" = domain, "flags" = flags });
     out.constant("XEN_DOMCTL_getdomaininfo", u64::from(XEN_DOMCTL_GETDOMAININFO));
+    out.constant("XEN_DOMCTL_destroydomain", u64::from(XEN_DOMCTL_DESTROYDOMAIN));
+    out.constant("XEN_DOMCTL_getvcpucontext", u64::from(XEN_DOMCTL_GETVCPUCONTEXT));
+    layout!(out, "struct xen_domctl_vcpucontext", GetVcpuContext, whole, { "vcpu" = vcpu, "ctxt" = ctxt });
     out.constant("XEN_DOMINF_dying", u64::from(XEN_DOMINF_DYING));
+    out.constant("XEN_DOMINF_hvm_guest", u64::from(XEN_DOMINF_HVM_GUEST));
+    out.constant("XEN_DOMINF_shutdownshift", u64::from(XEN_DOMINF_SHUTDOWNSHIFT));
+    out.constant("XEN_DOMINF_shutdownmask", u64::from(XEN_DOMINF_SHUTDOWNMASK));
     out.constant("XEN_DOMINF_shutdown", u64::from(XEN_DOMINF_SHUTDOWN));
     out.constant("XEN_DOMINF_xs_domain", u64::from(XEN_DOMINF_XS_DOMAIN));
+}
+
+fn dom0_layouts(out: &mut Expectations) {
+    use abi::privcmd::*;
+    use abi::vcpu::*;
+    layout!(out, "struct cpu_user_regs", CpuUserRegs, whole, {
+        "r15" = r15, "r14" = r14, "r13" = r13, "r12" = r12, "rbp" = rbp, "rbx" = rbx, "r11" = r11, "r10" = r10, "r9" = r9,
+        "r8" = r8, "rax" = rax, "rcx" = rcx, "rdx" = rdx, "rsi" = rsi, "rdi" = rdi, "error_code" = error_code,
+        "entry_vector" = entry_vector, "rip" = rip, "cs" = cs, "saved_upcall_mask" = saved_upcall_mask, "rflags" = rflags,
+        "rsp" = rsp, "ss" = ss, "es" = es, "ds" = ds, "fs" = fs, "gs" = gs,
+    });
+    layout!(out, "struct vcpu_guest_context", VcpuGuestContext, whole, {
+        "fpu_ctxt" = fpu_ctxt, "flags" = flags, "user_regs" = user_regs, "trap_ctxt" = trap_ctxt, "ctrlreg" = ctrlreg,
+        "debugreg" = debugreg, "vm_assist" = vm_assist, "fs_base" = fs_base, "gs_base_kernel" = gs_base_kernel,
+        "gs_base_user" = gs_base_user,
+    });
+    layout!(out, "struct privcmd_hypercall", PrivcmdHypercall, whole, { "op" = op, "arg" = arg });
+    layout!(out, "struct privcmd_mmapbatch_v2", PrivcmdMmapbatchV2, whole, {
+        "num" = num, "dom" = dom, "addr" = addr, "arr" = arr, "err" = err,
+    });
+    out.constant("IOCTL_PRIVCMD_HYPERCALL", IOCTL_PRIVCMD_HYPERCALL);
+    out.constant("IOCTL_PRIVCMD_MMAPBATCH_V2", IOCTL_PRIVCMD_MMAPBATCH_V2);
 }
 
 fn numbers(out: &mut Expectations) {
@@ -259,6 +292,7 @@ fn expectations() -> Expectations {
         memory_layouts,
         paging_and_run_state_layouts,
         hvm_and_control_layouts,
+        dom0_layouts,
         numbers,
     ] {
         part(&mut out);
@@ -269,7 +303,8 @@ fn expectations() -> Expectations {
 const HEADERS: &str = "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n#include <xen/xen.h>\n#include <xen/version.h>\n\
     #include <xen/sched.h>\n#include <xen/memory.h>\n#include <xen/event_channel.h>\n#include <xen/grant_table.h>\n\
     #include <xen/hvm/hvm_op.h>\n#include <xen/hvm/params.h>\n#include <xen/arch-x86/hvm/start_info.h>\n\
-    #include <xen/arch-x86/cpuid.h>\n#include <xen/io/console.h>\n#include <xen/domctl.h>\n";
+    #include <xen/arch-x86/cpuid.h>\n#include <xen/io/console.h>\n#include <xen/domctl.h>\n\
+    #include <sys/ioctl.h>\n#include <linux/types.h>\n#define __user\n#include <xen/sys/privcmd.h>\n";
 
 /// What the C compiler sees, by expression.
 fn compile_and_run(name: &str, expressions: &[(String, u64)]) -> BTreeMap<String, u64> {

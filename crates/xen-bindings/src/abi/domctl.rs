@@ -1,11 +1,14 @@
-//! The two control operations that a Xenstore domain is allowed on other domains (`domctl.h`).
+//! Control operations (`domctl.h`): the two that a Xenstore domain is allowed on other domains, and what dom0 uses to look at one that
+//! has ended.
 //!
 //! `getdomaininfo` belongs to the versioned part of the ABI: 0x15 (Xen 4.17), 0x16 (4.18), 0x17 (4.19–4.21), 0x18 (4.22),
 //! with the same fields at the same places in all of them. `get_domain_state` (since 4.21) is stable, version 0.
 
 use super::layout;
 
+pub const XEN_DOMCTL_DESTROYDOMAIN: u32 = 2;
 pub const XEN_DOMCTL_GETDOMAININFO: u32 = 5;
+pub const XEN_DOMCTL_GETVCPUCONTEXT: u32 = 13;
 pub const XEN_DOMCTL_GET_DOMAIN_STATE: u32 = 90;
 
 /// Interface version of the stable operations.
@@ -14,8 +17,12 @@ pub const STABLE_INTERFACE_VERSION: u32 = 0;
 pub const INTERFACE_VERSIONS: core::ops::RangeInclusive<u32> = 0x15..=0x18;
 
 pub const XEN_DOMINF_DYING: u32 = 1 << 0;
+pub const XEN_DOMINF_HVM_GUEST: u32 = 1 << 1;
 pub const XEN_DOMINF_SHUTDOWN: u32 = 1 << 2;
 pub const XEN_DOMINF_XS_DOMAIN: u32 = 1 << 7;
+/// Where in the flags the reason lies that a domain gave for its shutdown (`SHUTDOWN_*` in `sched.h`).
+pub const XEN_DOMINF_SHUTDOWNSHIFT: u32 = 16;
+pub const XEN_DOMINF_SHUTDOWNMASK: u32 = 255;
 
 pub const STATE_EXIST: u16 = 1 << 0;
 pub const STATE_SHUTDOWN: u16 = 1 << 1;
@@ -47,6 +54,17 @@ pub struct GetDomainInfoHead {
 }
 layout!(GetDomainInfoHead, 8, domain = 0, flags = 4);
 
+/// Argument of `getvcpucontext`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct GetVcpuContext {
+    pub vcpu: u32,
+    pub pad: u32,
+    /// Address of a [`super::vcpu::VcpuGuestContext`] that Xen fills.
+    pub ctxt: u64,
+}
+layout!(GetVcpuContext, 16, vcpu = 0, ctxt = 8);
+
 /// The argument of a domctl; the union is 128 bytes, as 16 words.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
@@ -69,6 +87,14 @@ impl Domctl {
             domain,
             ..Self::default()
         }
+    }
+
+    /// Puts the argument of `getvcpucontext` into the union.
+    #[must_use]
+    pub fn with_vcpu_context(mut self, argument: GetVcpuContext) -> Self {
+        let [first, second, ..] = &mut self.u;
+        (*first, *second) = (u64::from(argument.vcpu), argument.ctxt);
+        self
     }
 
     /// The union as the answer of `get_domain_state`.

@@ -15,8 +15,10 @@ pub mod hvm;
 pub mod memory;
 pub mod numbers;
 pub mod paging;
+pub mod privcmd;
 pub mod sched;
 pub mod shared;
+pub mod vcpu;
 
 /// States size and offsets of a `repr(C)` structure; a wrong layout does not compile.
 macro_rules! layout {

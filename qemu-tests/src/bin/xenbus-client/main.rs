@@ -7,6 +7,7 @@
 
 mod bus;
 mod count;
+mod latency;
 mod script;
 
 use std::io::{self, Write};
@@ -16,7 +17,9 @@ use bus::Bus;
 
 const USAGE: &str = "xenbus-client run SCRIPT     does what each line says, prints `= LINE REQUEST -> OUTCOME`
 xenbus-client count PATH     counts in transactions until PATH-stop exists, checking each step
-xenbus-client hold PATH      writes PATH in a transaction and keeps it open";
+xenbus-client hold PATH      writes PATH in a transaction and keeps it open
+xenbus-client latency PATH N writes and reads PATH N times, prints how long the requests took
+xenbus-client request TYPE [TEXT…]  sends one request, each text with a NUL behind it, prints the reply";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
         ["run", file] => run(file),
         ["count", path] => Bus::open().and_then(|mut bus| count::count(&mut bus, path)),
         ["hold", path] => hold(path),
+        ["latency", path, rounds] => latency(path, rounds),
+        ["request", kind, texts @ ..] => request(kind, texts),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -49,6 +54,18 @@ fn run(file: &str) -> io::Result<()> {
         }
     }
     say("= end")
+}
+
+fn latency(path: &str, rounds: &str) -> io::Result<()> {
+    let rounds = rounds.parse().map_err(io::Error::other)?;
+    latency::latency(&mut Bus::open()?, path, rounds)
+}
+
+fn request(kind: &str, texts: &[&str]) -> io::Result<()> {
+    let kind = bus::number_of(kind).ok_or_else(|| io::Error::other(format!("there is no type {kind}")))?;
+    let payload: Vec<u8> = texts.iter().flat_map(|text| text.bytes().chain([0])).collect();
+    let answer = Bus::open()?.must(kind, bus::NONE, &payload)?;
+    say(&bus::show(&answer))
 }
 
 /// Ends only by a signal: that is what it is for.
