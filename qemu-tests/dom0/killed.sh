@@ -112,7 +112,7 @@ readers_killed() {
     for i in $(seq 20); do
         /usr/bin/xenstore-ls -f / >/dev/null 2>&1 &
         READER_PID=$!
-        usleep $((i * 7000))
+        usleep $((i * 25000))
         kill -9 "$READER_PID" 2>/dev/null && KILLED=$((KILLED + 1))
     done
     echo "$KILLED of 20 were still at work"
@@ -125,7 +125,7 @@ writers_killed() {
     for i in $(seq 20); do
         /usr/bin/xenstore-write $(seq 40 | sed "s|.*|/killed/pile-$i/& $i|") >/dev/null 2>&1 &
         WRITER=$!
-        usleep $((i * 7000))
+        usleep $((i * 25000))
         kill -9 "$WRITER" 2>/dev/null && KILLED=$((KILLED + 1))
     done
     echo "$KILLED of 20 were still at work"
