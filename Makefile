@@ -64,13 +64,14 @@ unit: setup install-test
 bed: image $(BED)
 	@echo "== real Xen"
 	@$(BED) run self-test first-light refuses-to-start
-	@$(BED) run survives numbers --xen 4.20
+	@$(BED) run survives watcher numbers --xen 4.20
 
 test: check unit bed
 	@echo "== all tests passed"
 
 test-long: test
-	@$(BED) run survives numbers --xen 4.17
+	@$(BED) run survives watcher numbers --xen 4.17
+	@$(BED) run debian --xen 4.17
 	@$(BED) run first-light --store all
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 
