@@ -5,6 +5,7 @@ XEN ?= 4.20
 STORE ?= pvh
 BED = target/release/qemu-tests
 IMAGE = target/xenstore-stubdom
+GUEST = target/ring-guest
 
 .DEFAULT_GOAL := help
 include xen-config/install.mk
@@ -17,7 +18,8 @@ help:
 	@echo "                    (both take XEN=4.17|4.20 and STORE=pvh|pv|c)"
 	@echo "make test           every test: formatting, lints, unit and property tests, the image, real Xen"
 	@echo "make test-long      what takes longer than a CI run should"
-	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher, for dom0"
+	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher for dom0;"
+	@echo "                    target/ring-guest, the small guest of the tests"
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
@@ -29,16 +31,19 @@ setup:
 
 image: setup
 	@echo "== building the image"
-	$(CARGO) build --locked --release -p boot --features image
+	$(CARGO) build --locked --release -p boot --features image,guest
 	@mkdir -p target
 	cp target/release/xenstore-stubdom $(IMAGE).symbols
 	strip -o $(IMAGE).unchecked $(IMAGE).symbols
 	$(CARGO) run --locked --release -q -p image-check -- $(IMAGE).unchecked --write-pv $(IMAGE)-pv
 	mv $(IMAGE).unchecked $(IMAGE)
 	gzip -9 -n -c $(IMAGE) > $(IMAGE).gz
+	strip -o $(GUEST).unchecked target/release/ring-guest
+	$(CARGO) run --locked --release -q -p image-check -- $(GUEST).unchecked
+	mv $(GUEST).unchecked $(GUEST)
 	$(CARGO) build --locked --release -p store-watcher
 	strip -o $(IMAGE)-watcher target/release/xenstore-stubdom-watcher
-	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher
+	@ls -l $(IMAGE) $(IMAGE).gz $(IMAGE)-pv $(IMAGE)-watcher $(GUEST)
 
 $(BED): FORCE
 	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher
@@ -55,25 +60,30 @@ check: setup
 	@echo "== formatting and lints"
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --release -p boot --features image -- -D warnings
+	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
 unit: setup install-test
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 
+# On every Xen and in both forms what everything else rests on; the rest once. `make test-long` runs all of it everywhere.
+QUICK = self-test first-light refuses-to-start survives@4.20 \
+	hostile@4.20/pvh lifecycle@4.20/pvh devices@4.20/pvh hvm@4.20/pvh crowd@4.20/pvh grows@4.20/pvh \
+	unprivileged@4.20/pvh watcher@4.20/pvh self-test-guest@4.20/pvh numbers@4.20/pvh
+
 bed: image $(BED)
 	@echo "== real Xen"
-	@$(BED) run self-test first-light refuses-to-start
-	@$(BED) run survives watcher numbers --xen 4.20
+	@$(BED) run $(QUICK)
 
 test: check unit bed
 	@echo "== all tests passed"
 
-test-long: test
-	@$(BED) run survives watcher numbers --xen 4.17
-	@$(BED) run debian --xen 4.17
-	@$(BED) run first-light --store all
+test-long: check unit image $(BED)
+	@echo "== every scenario on every Xen, in both forms"
+	@$(BED) run
+	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
+	@echo "== all long tests passed"
 
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)

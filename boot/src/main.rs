@@ -9,6 +9,18 @@
 extern crate alloc;
 
 use boot::{frames, layout};
+#[cfg(feature = "image")]
+use kernel::serve;
+
+/// The smallest domain that makes sense, pages: the image, 2 MiB of heap and as much durable memory.
+const MINIMUM_PAGES: u64 = 6 * 256;
+
+#[cfg(not(feature = "image"))]
+fn serve(_: xen_bindings::Platform) -> ! {
+    panic::fail(format_args!(
+        "this image has no kernel; it can only run its self-test (command line: selftest)"
+    ))
+}
 
 mod entry;
 mod heap;

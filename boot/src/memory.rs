@@ -8,12 +8,15 @@ use crate::kept;
 use crate::layout::{AREAS, AREAS_GIB, AREAS_SLOT, Area, DURABLE, HEAP, PAGE_SIZE, TABLE_ENTRIES, WINDOWS, l2_index};
 use crate::paging::{Access, clear_frame, entry_of, link_table, set_entry};
 use xen_bindings::grant::{MAX_WINDOWS, WindowPlace, WindowSpace};
+use xen_bindings::memory::DURABLE_UNIT;
 use xen_bindings::{Mode, XenError};
 
 /// Tables that all windows together need; kept aside at the cold start, so that a full memory never refuses a domain.
 pub const WINDOW_TABLES: usize = MAX_WINDOWS / TABLE_ENTRIES;
 /// Frames asked from Xen at once.
 const BATCH: usize = 32;
+/// Pages of a unit of the durable region.
+const UNIT_PAGES: usize = DURABLE_UNIT / PAGE_SIZE;
 
 /// Why memory could not be mapped.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,8 @@ pub struct Memory {
     /// Pages that the heap may have in the end.
     heap_limit: usize,
     durable_pages: usize,
+    /// Pages that the durable region may have in the end, so that it leaves the heap its share.
+    durable_limit: usize,
 }
 
 impl Memory {
@@ -94,6 +99,7 @@ impl Memory {
             heap_pages: 0,
             heap_limit: 0,
             durable_pages: 0,
+            durable_limit: 0,
         }
     }
 
@@ -112,14 +118,22 @@ impl Memory {
         while self.heap_pages < heap {
             self.extend_heap()?;
         }
+        // Whole units, each with the two tables that it may need; what is left over is heap.
+        while self.found.free.len() as usize >= UNIT_PAGES + 2 && self.durable_pages + UNIT_PAGES <= DURABLE.limit {
+            for _ in 0..UNIT_PAGES {
+                self.extend_durable()?;
+            }
+        }
         loop {
-            match self.extend_durable() {
+            match self.extend_heap() {
                 Ok(()) => {}
                 Err(MemoryError::Exhausted | MemoryError::AreaFull) => break,
                 Err(error) => return Err(error),
             }
         }
-        self.heap_limit = heap + share(self.found.growable.len() as usize);
+        let growable = self.found.growable.len() as usize;
+        self.heap_limit = self.heap_pages + share(growable);
+        self.durable_limit = self.durable_pages + growable - share(growable);
         self.growing = true;
         Ok(())
     }
@@ -128,8 +142,9 @@ impl Memory {
         self.heap_pages
     }
 
+    /// Pages in whole units; a unit that was begun and not finished, because memory was used up, does not count.
     pub fn durable_pages(&self) -> usize {
-        self.durable_pages
+        self.durable_pages / UNIT_PAGES * UNIT_PAGES
     }
 
     /// What an entry holds for guest frame `guest_frame` of the memory the domain started with.
@@ -285,15 +300,17 @@ pub fn grow_heap(bytes: usize) -> usize {
     })
 }
 
-/// Adds `bytes`, rounded up to pages, to the end of the durable region. `None`: there are no more; what was added is kept for
-/// the next call.
+/// Adds `bytes`, rounded up to whole units, to the end of the durable region, or as many units as there are. `None`: there is none.
 pub fn grow_durable(bytes: usize) -> Option<&'static mut [u8]> {
     with(|memory| {
-        let (before, pages) = (memory.durable_pages, bytes.div_ceil(PAGE_SIZE));
-        for _ in 0..pages {
-            memory.extend_durable().ok()?;
+        let before = memory.durable_pages();
+        let end = (before + bytes.div_ceil(DURABLE_UNIT) * UNIT_PAGES).min(memory.durable_limit);
+        while memory.durable_pages < end && memory.extend_durable().is_ok() {}
+        let pages = memory.durable_pages() - before;
+        if pages == 0 {
+            return None;
         }
-        // SAFETY: these pages were mapped just now; nobody else has a reference to them.
+        // SAFETY: these pages were mapped since the last call that counted them; nobody else has a reference to them.
         Some(unsafe { core::slice::from_raw_parts_mut(DURABLE.page(before) as *mut u8, pages * PAGE_SIZE) })
     })
 }

@@ -42,7 +42,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// Boot cannot go on: says why, then ends.
 pub fn fail(why: fmt::Arguments<'_>) -> ! {
-    say(format_args!("xenstore-stubdom cannot start: {why}\n"));
+    say(format_args!(
+        concat!(env!("CARGO_BIN_NAME"), " cannot start: {}\n"),
+        why
+    ));
     end()
 }
 

@@ -1,8 +1,8 @@
-//! The self-test: the platform checks itself on real Xen, without a kernel and without any other domain.
+//! The self-test: the platform checks itself on real Xen, as dom0 without any other domain, or as an ordinary guest.
 //!
 //! Chosen by the word `selftest` on the command line, in the image that is shipped. One line per check, `selftest: NAME ok` or
-//! `selftest: NAME FAILED: WHY`, then `selftest: PASS n checks` or `selftest: FAIL n of m checks`; then the domain shuts down
-//! (with reason reboot, so that a QEMU that boots it as dom0 under `-no-reboot` ends with status 0).
+//! `selftest: NAME FAILED: WHY`, then `selftest: PASS n checks` or `selftest: FAIL n of m checks`; then the domain powers off
+//! (as dom0 it reboots, so that a QEMU that boots it under `-no-reboot` ends with status 0).
 //!
 //! The words `crash-panic`, `crash-fault` and `crash-overflow` end it in that way instead, after the checks.
 //! With the word `selftest-restart` as well, it runs a second time after a restart in place, and checks what must have survived. Its text
@@ -36,7 +36,7 @@ const MARK: &[u8] = b"written before the restart";
 
 /// Runs all checks and shuts the domain down.
 pub fn run(mut platform: Platform) -> ! {
-    let checks: [Check; 12] = [
+    let checks: [Check; 13] = [
         ("boot", boot),
         ("time", time_runs),
         ("invalid opcode", invalid_opcode),
@@ -49,6 +49,7 @@ pub fn run(mut platform: Platform) -> ! {
         ("timer", timer),
         ("grants", grants),
         ("domains", domains),
+        ("own ring", own_ring),
     ];
     let mut failed = 0;
     for (name, check) in checks {
@@ -78,7 +79,10 @@ pub fn run(mut platform: Platform) -> ! {
         entry::warm_start()
     }
     crash_on_request(platform.command_line);
-    shutdown::reboot()
+    if platform.own_domid == 0 {
+        shutdown::reboot()
+    }
+    shutdown::poweroff()
 }
 
 /// Ends in the way that a word of the command line names, to show what the report of such an end looks like.
@@ -311,19 +315,19 @@ fn durable(platform: &mut Platform) -> Outcome {
     durable.fill(0);
     let mut detail = format!("{} KiB", durable.len() / 1024);
     if platform.memory.maximum_bytes > platform.memory.reservation_bytes {
-        let more = memory::grow_durable(PAGE_SIZE * 3).ok_or("it does not grow")?;
+        let more = memory::grow_durable(3).ok_or("it does not grow")?;
         ensure(
             more.as_ptr().addr() == platform.durable.as_ptr_range().end.addr(),
             || "it grew elsewhere".into(),
         )?;
         ensure(
-            more.len() == PAGE_SIZE * 3 && more.iter().all(|&byte| byte == 0),
+            more.len() == memory::DURABLE_UNIT && more.iter().all(|&byte| byte == 0),
             || "not zero".into(),
         )?;
         grow_heap()?;
         let _ = write!(
             detail,
-            ", grew by 12 KiB; heap grew to {} KiB",
+            ", grew by 32 KiB; heap grew to {} KiB",
             memory::heap_usage().1 / 1024
         );
     }
@@ -468,6 +472,17 @@ fn grants(platform: &mut Platform) -> Outcome {
         format!("{} windows in use", platform.windows.in_use())
     })?;
     Ok(format!("{MAX_WINDOWS} windows, refusals as expected"))
+}
+
+/// As a client of whoever serves this host.
+#[cfg(feature = "image")]
+fn own_ring(platform: &mut Platform) -> Outcome {
+    kernel::check_own_ring(platform)
+}
+
+#[cfg(not(feature = "image"))]
+fn own_ring(_: &mut Platform) -> Outcome {
+    Ok("this image knows no Xenstore".into())
 }
 
 fn domains(platform: &mut Platform) -> Outcome {

@@ -5,7 +5,7 @@ use crate::kept::{self, COMMAND_LINE_BYTES, ConsolePlace, Kept};
 use crate::layout::{CONSOLE, DURABLE, PAGE_SIZE, SHARED_INFO, STORE, heap_share};
 use crate::memory::{self, Memory, Space};
 use crate::panic::fail;
-use crate::{heap, pv, pvh, selftest, traps, wait};
+use crate::{MINIMUM_PAGES, heap, pv, pvh, selftest, traps, wait};
 use core::fmt::Write;
 use xen_bindings::abi::console::XenconsInterface;
 use xen_bindings::abi::shared::SharedInfo;
@@ -15,9 +15,6 @@ use xen_bindings::evtchn::{Events, Port};
 use xen_bindings::grant::Windows;
 use xen_bindings::memory::MemoryFigures;
 use xen_bindings::{Mode, Platform, Window, hypercall, shared_info, time};
-
-/// The smallest domain that makes sense, pages: the image, 2 MiB of heap and as much durable memory.
-const MINIMUM_PAGES: u64 = 6 * 256;
 
 /// What a cold start finds out, apart from free memory.
 pub struct Facts {
@@ -60,19 +57,7 @@ pub extern "sysv64" fn main(phase: u32, mode: u32, start_info: u64) -> ! {
     if platform.command_line.split([' ', ',']).any(|word| word == "selftest") {
         selftest::run(platform);
     }
-    serve(platform)
-}
-
-#[cfg(feature = "image")]
-fn serve(platform: Platform) -> ! {
-    kernel::serve(platform)
-}
-
-#[cfg(not(feature = "image"))]
-fn serve(_: Platform) -> ! {
-    fail(format_args!(
-        "this image has no kernel; it can only run its self-test (command line: selftest)"
-    ))
+    crate::serve(platform)
 }
 
 /// # Safety
@@ -184,7 +169,7 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     let heap_bytes = kept.memory.heap_pages() * PAGE_SIZE;
     // SAFETY: the heap's pages are mapped, and this start has allocated nothing yet.
     unsafe { heap::initialise(heap_bytes) };
-    xen_bindings::memory::install_durable_growth(memory::grow_durable);
+    xen_bindings::memory::install_durable_growth(kept.memory.durable_pages() * PAGE_SIZE, memory::grow_durable);
     let wait = match mode {
         Mode::Pv => wait::wait_pv as xen_bindings::evtchn::WaitStub,
         Mode::Pvh => wait::wait_pvh,
@@ -210,7 +195,8 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     };
     let _ = writeln!(
         console,
-        "xenstore-stubdom: {mode}, Xen {}.{}, domain {own_domid}, {} KiB: image {}, heap {}, durable {}, tables {}{}",
+        "{}: {mode}, Xen {}.{}, domain {own_domid}, {} KiB: image {}, heap {}, durable {}, tables {}{}",
+        env!("CARGO_BIN_NAME"),
         xen_version.0,
         xen_version.1,
         figures.reservation_bytes / 1024,

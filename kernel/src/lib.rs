@@ -11,9 +11,11 @@ extern crate alloc;
 mod console;
 mod machine;
 mod options;
+mod own_ring;
 mod page;
 mod start;
 
 pub use options::{Options, Unknown};
+pub use own_ring::check_own_ring;
 pub use start::serve;
 pub use xen_bindings::Platform;

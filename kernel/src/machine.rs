@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use xen_bindings::domain::DomainWatch;
+use xen_bindings::domain::{DomainWatch, Interface};
 use xen_bindings::evtchn::{self, Events, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
-use xen_bindings::memory::{MemoryFigures, heap_usage};
-use xen_bindings::{Mode, counters, restart, time};
+use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
+use xen_bindings::{Mode, Window, counters, restart, time};
 use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
@@ -45,6 +45,8 @@ pub struct XenMachine {
     pub domain_exception: Option<Port>,
     /// Ports of the toolstack: console and our own store page.
     pub reserved: Vec<Port>,
+    /// Our own ring page with the port behind it, until the service has it: the one ring that needs no grant.
+    pub own_ring: Option<(Window, Port)>,
     pub facts: Facts,
 }
 
@@ -52,6 +54,29 @@ impl XenMachine {
     /// Maps the ring page of a domain.
     pub fn map_ring(&mut self, domid: DomId) -> Result<WindowPage, GrantError> {
         self.windows.map(domid.0, RING_GRANT).map(WindowPage)
+    }
+
+    /// The ring of a domain that existed before us, with what it has queued. Its builder left the port in the page (Xen 4.21); a
+    /// domain without one waits for its INTRODUCE.
+    pub fn find_ring(&mut self, domid: DomId, features: u32) -> Option<(RingLink<WindowPage>, Channel)> {
+        let page = self.map_ring(domid).ok()?;
+        let port = match page.load(offset::EVTCHN_PORT) {
+            0 => None,
+            remote => evtchn::bind_interdomain(domid.0, remote).ok(),
+        };
+        let Some(port) = port else {
+            self.unmap(Some(domid), page);
+            return None;
+        };
+        Some((RingLink::adopt(page, features), Channel::Ring { port: port.0 }))
+    }
+
+    /// The loopback of our own domain, if the toolstack made one (Xen 4.19).
+    pub fn loopback(&mut self, own: DomId, features: u32) -> Option<(RingLink<WindowPage>, Channel)> {
+        let (page, port) = self.own_ring.take()?;
+        let port = evtchn::bind_interdomain(own.0, port.0).ok()?;
+        let link = RingLink::adopt(WindowPage(page), features);
+        Some((link, Channel::Ring { port: port.0 }))
     }
 
     /// The ring page of a domain that the last life had mapped.
@@ -102,13 +127,7 @@ impl XenMachine {
 
 impl World for XenMachine {
     fn domain(&self, domid: DomId) -> DomainState {
-        let state = self.domains.state(domid.0);
-        DomainState {
-            exists: state.exists,
-            shutdown: state.shutdown,
-            dead: state.dead,
-            unique_id: state.unique_id,
-        }
+        seen(self.domains.state(domid.0))
     }
 
     fn wall_clock(&self) -> u64 {
@@ -137,7 +156,7 @@ impl World for XenMachine {
             memory.maximum_bytes,
             memory.image_bytes,
             memory.tables_bytes,
-            memory.durable_bytes
+            durable_size()
         )?;
         writeln!(out, "heap-bytes: {heap_size}\nheap-used-bytes: {heap_used}")?;
         writeln!(
@@ -173,6 +192,14 @@ impl Machine for XenMachine {
                 Event::Port(port.0)
             });
         });
+    }
+
+    fn changed_domains(&mut self) -> Option<Vec<(DomId, DomainState)>> {
+        if self.domains.interface() != Interface::DomainState {
+            return None;
+        }
+        let changed = core::iter::from_fn(|| self.domains.next_changed());
+        Some(changed.map(|(domid, state)| (DomId(domid), seen(state))).collect())
     }
 
     fn connect(
@@ -243,6 +270,16 @@ impl Machine for XenMachine {
 
     fn log(&mut self, line: String) {
         self.log.line(&line);
+    }
+}
+
+/// Xen's answer in the server's words.
+fn seen(state: xen_bindings::domain::DomainState) -> DomainState {
+    DomainState {
+        exists: state.exists,
+        shutdown: state.shutdown,
+        dead: state.dead,
+        unique_id: state.unique_id,
     }
 }
 

@@ -13,8 +13,8 @@ use xenstore_wire::DomId;
 pub struct Options {
     /// dom0's (or the privileged domain's) event channel, `--event N`.
     pub event: Option<u32>,
-    /// The domain that may do everything, `--priv-domid N`; 0 if not given.
-    pub privileged: DomId,
+    /// The domain that may do everything, `--priv-domid N`. If not given: the first that controls others (Xen 4.21), else 0.
+    pub privileged: Option<DomId>,
     /// Seconds until an event that nobody takes is dropped, `--watch-event-timeout=N`; 20 if not given, 0 = never.
     pub event_timeout: u32,
     /// The limits of domains, `--quota=NAME=N`.
@@ -70,7 +70,7 @@ impl Options {
     pub fn parse(line: &str) -> Options {
         let mut options = Options {
             event: None,
-            privileged: DomId::DOM0,
+            privileged: None,
             event_timeout: 20,
             quotas: Quotas::default(),
             debug_crash: false,
@@ -119,7 +119,7 @@ impl Options {
             }
             PRIVILEGED => {
                 let domid = value.parse().ok().filter(|domid| *domid < DomId::FIRST_RESERVED.0);
-                self.privileged = DomId(domid.ok_or("a domain number below 32752")?);
+                self.privileged = Some(DomId(domid.ok_or("a domain number below 32752")?));
             }
             TIMEOUT => self.event_timeout = value.parse().map_err(|_| "a number of seconds")?,
             QUOTA => {

@@ -9,7 +9,7 @@ use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{Lost, SlicePages, Store, TooSmall};
+use xenstore_recovery::{Lost, Store, TooSmall};
 use xenstore_ring::feature;
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
@@ -17,10 +17,10 @@ use xenstore_wire::DomId;
 use crate::console::Log;
 use crate::machine::{Facts, XenMachine};
 use crate::options::Options;
-use crate::page::WindowPage;
+use crate::page::{DurableRegion, WindowPage};
 
 /// The bits of the ring page that this server honours.
-const FEATURES: u32 = feature::RECONNECTION | feature::ERROR;
+const FEATURES: u32 = feature::RECONNECTION | feature::ERROR | feature::WATCHDEPTH | feature::DOMID_ANY;
 
 /// Why there is nothing to serve.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ pub fn serve(platform: Platform) -> ! {
         started: time::now_ns(),
         restarts,
     };
+    let own = DomId(platform.own_domid);
     let own_port = platform.own_store.as_ref().map(|(_, port)| *port);
     let machine = XenMachine {
         events: platform.events,
@@ -96,13 +97,14 @@ pub fn serve(platform: Platform) -> ! {
         domains: platform.domain_watch,
         domain_exception: None,
         reserved: own_port.into_iter().chain(console::ring_port()).collect(),
+        own_ring: platform.own_store,
         facts,
     };
-    let durable = SlicePages(platform.durable);
+    let durable = DurableRegion::new(platform.durable);
     let mut service = if restarts == 0 {
-        cold(machine, durable, &options, DomId(platform.own_domid))
+        cold(machine, durable, &options, own)
     } else {
-        warm(machine, durable)
+        warm(machine, durable, own)
     };
     restart::allow();
     service.run()
@@ -110,31 +112,15 @@ pub fn serve(platform: Platform) -> ! {
 
 fn cold(
     mut machine: XenMachine,
-    durable: SlicePages<&'static mut [u8]>,
+    durable: DurableRegion,
     options: &Options,
     own: DomId,
-) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+) -> Service<XenMachine, DurableRegion> {
     for unknown in &options.unknown {
         machine.log.line(&format!("{unknown}"));
     }
     let Some(event) = options.event else {
         give_up(&mut machine.log, CannotStart::NoEvent)
-    };
-    let configuration = Configuration {
-        privileged: options.privileged,
-        own,
-        features: FEATURES,
-        event_timeout: options.event_timeout,
-        // Names come from guests: the hash must not be the same at each start.
-        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
-        quotas: options.quotas.clone(),
-        debug_crash: options.debug_crash,
-        trace: options.trace.clone(),
-    };
-    let memory = machine.facts.memory.reservation_bytes;
-    let store = match Store::cold(configuration, durable) {
-        Ok(store) => store,
-        Err(pages) => give_up(&mut machine.log, CannotStart::TooSmall { memory, pages }),
     };
     match evtchn::bind_virq(VIRQ_DOM_EXC) {
         Ok(port) => machine.domain_exception = Some(port),
@@ -149,7 +135,31 @@ fn cold(
             "Xen tells nothing of other domains ({answer}): those that die will not be noticed"
         ));
     }
-    let privileged = options.privileged;
+    // Since Xen 4.21 the first question names every domain there is.
+    let present: Vec<_> = core::iter::from_fn(|| machine.domains.next_changed())
+        .filter(|(_, state)| state.exists && !state.dead)
+        .collect();
+    let first_in_control = present.iter().find(|(_, state)| state.is_control);
+    let privileged = options
+        .privileged
+        .or(first_in_control.map(|(domid, _)| DomId(*domid)))
+        .unwrap_or(DomId::DOM0);
+    let configuration = Configuration {
+        privileged,
+        own,
+        features: FEATURES,
+        event_timeout: options.event_timeout,
+        // Names come from guests: the hash must not be the same at each start.
+        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
+        quotas: options.quotas.clone(),
+        debug_crash: options.debug_crash,
+        trace: options.trace.clone(),
+    };
+    let memory = machine.facts.memory.reservation_bytes;
+    let store = match Store::cold(configuration, durable) {
+        Ok(store) => store,
+        Err(pages) => give_up(&mut machine.log, CannotStart::TooSmall { memory, pages }),
+    };
     let (page, port) = match connect_privileged(&mut machine, privileged, event) {
         Ok(connected) => connected,
         Err(reason) => give_up(&mut machine.log, reason),
@@ -165,15 +175,27 @@ fn cold(
         .machine_mut()
         .log
         .line(&format!("serving domain {privileged} on event channel {event}"));
+    if let Some((link, channel)) = service.machine_mut().loopback(own, FEATURES) {
+        service.adopt(own, link, channel);
+    }
+    for domid in present.iter().map(|(domid, _)| DomId(*domid)) {
+        if domid == privileged || domid == own {
+            continue;
+        }
+        if let Some((link, channel)) = service.machine_mut().find_ring(domid, FEATURES) {
+            service.adopt(domid, link, channel);
+            service
+                .machine_mut()
+                .log
+                .line(&format!("serving domain {domid}, which was there before us"));
+        }
+    }
     service
 }
 
 /// Goes on with what the last life left in the durable pages. The rings are still mapped and the event channels bound; each
 /// client is looked at and told at once, because an event may have been taken by the life that ended.
-fn warm(
-    mut machine: XenMachine,
-    durable: SlicePages<&'static mut [u8]>,
-) -> Service<XenMachine, SlicePages<&'static mut [u8]>> {
+fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<XenMachine, DurableRegion> {
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
@@ -191,7 +213,11 @@ fn warm(
     machine.drop_unowned(|domid| owners.contains(&domid), &ports);
     let replayed = recovered.store.figures().replayed;
     let mut service = Service::resume(machine, recovered, |machine, wanted| {
-        let page = machine.mapped_ring(wanted.state.domid)?;
+        let page = if wanted.state.domid == own {
+            WindowPage(machine.own_ring.take()?.0)
+        } else {
+            machine.mapped_ring(wanted.state.domid)?
+        };
         let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);
         Some(Reached { link, published })
     });

@@ -84,6 +84,14 @@ control_check() {
     expect OK xenstore-control check
 }
 
+# dom0, and the store's own loopback, for which init-xenstore-domain makes a port since 4.19.
+control_status() {
+    store_is_a_domain || return 0
+    CONNECTIONS=2
+    [ "$XEN" = 4.17 ] && CONNECTIONS=1
+    expect "connections: $CONNECTIONS" xenstore-control status
+}
+
 # `check` answers OK also when it has repaired something, as C does; what it found stands on the console.
 console_is_clean() {
     store_is_a_domain || return 0
@@ -143,6 +151,7 @@ step rm rm_removes
 step watch watch_sees_an_event
 step control-print control_print
 step control-log control_log
+step control-status control_status
 step control-check control_check
 # oxenstored answers every command of CONTROL with OK, and cannot list a directory that does not fit into one message.
 if [ "$STORE" != ocaml ]; then

@@ -62,20 +62,26 @@ show() {
     step "$1" eval "$3"
 }
 
-seconds() {
-    cut -d. -f1 /proc/uptime
+# Sets NOW to the seconds since the boot, without starting a program.
+look_at_the_clock() {
+    read -r NOW _ </proc/uptime
+    NOW=${NOW%.*}
 }
 
-# await SECONDS COMMAND…: until the command succeeds; looks ten times a second.
+# await SECONDS COMMAND…: until the command succeeds. It looks ten times a second at first and twice a second in the end, because looking
+# takes the processor from those who are waited for.
 await() {
-    UNTIL=$(($(seconds) + $1))
+    look_at_the_clock
+    UNTIL=$((NOW + $1)) PAUSE=100000
     shift
     until "$@"; do
-        if [ "$(seconds)" -ge "$UNTIL" ]; then
+        look_at_the_clock
+        if [ "$NOW" -ge "$UNTIL" ]; then
             because "waited in vain for: $*"
             return 1
         fi
-        usleep 100000
+        usleep "$PAUSE"
+        [ "$PAUSE" -ge 500000 ] || PAUSE=$((PAUSE + 20000))
     done
 }
 
@@ -105,7 +111,7 @@ store_is_a_domain() {
 }
 
 launch_store_domain() {
-    init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" ${STORE_OPTIONS:+--param "$STORE_OPTIONS"} "$@"
+    init-xenstore-domain --kernel /bed/image --memory "$STORE_MEMORY" ${STORE_MAXIMUM:+--maxmem "$STORE_MAXIMUM"} ${STORE_OPTIONS:+--param "$STORE_OPTIONS"} "$@"
 }
 
 launch_store() {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::boot::Ready;
 use crate::dom0::Overlay;
 use crate::markers::Mark;
-use crate::report;
+use crate::report::Voice;
 use crate::store::Store;
 
 /// Runs the tour. Returns whether every step worked.
@@ -36,7 +36,7 @@ pub fn run(ready: &Ready, store: Store, image: Option<&Path>) -> Result<bool> {
                     .last()
                     .filter(|step| !showing || step.failure.is_some())
                 {
-                    report::step(step);
+                    Voice::alone().step(step);
                 }
                 showing = false;
             }
@@ -45,7 +45,7 @@ pub fn run(ready: &Ready, store: Store, image: Option<&Path>) -> Result<bool> {
         },
     )?;
     if ended.transcript.failed() {
-        report::log_of_failure(&ended.log);
+        Voice::alone().log_of_failure(&ended.log);
     }
     let failed = ended
         .transcript

@@ -76,6 +76,8 @@ pub struct Overlay<'a> {
     pub form: Store,
     /// MiB for the store domain.
     pub store_memory: u32,
+    /// MiB that it may grow to; 0: no more than that.
+    pub store_maximum: u32,
     /// What the store domain gets on its command line besides `--event`.
     pub store_options: &'a str,
     /// Whether the store's launch is timed.
@@ -97,6 +99,7 @@ impl<'a> Overlay<'a> {
             image,
             form: store,
             store_memory: STORE_MEMORY,
+            store_maximum: 0,
             store_options: "",
             measure: false,
             size: Size::USUAL,
@@ -134,14 +137,8 @@ pub fn base(parts: &Parts) -> Result<Archive> {
         archive.file(name, fs::read(parts.file(name)?)?);
     }
 
-    let (kernel, modules) = parts.kernel()?;
-    let mut order = String::new();
-    for (name, content) in Modules::of(&modules)?.closure(&MODULES)? {
-        order.push_str(&name);
-        order.push('\n');
-        archive.file(&format!("bed/modules/{name}.ko"), content);
-    }
-    archive.file("bed/modules/order", order);
+    let (kernel, _) = parts.kernel()?;
+    add_modules(&mut archive, parts, "bed/modules", &MODULES)?;
 
     archive.program("init", include_str!("../dom0/init.sh"));
     archive.file("bed/lib.sh", include_str!("../dom0/lib.sh"));
@@ -156,12 +153,17 @@ pub fn base(parts: &Parts) -> Result<Archive> {
 pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
     let mut archive = Archive::default();
     let settings = format!(
-        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nSTORE_OPTIONS='{}'\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
+        "STORE={}\nFORM={}\nXEN={}\nXEN_BIN=/{}/bin\nSTORE_MEMORY={}\nSTORE_MAXIMUM={}\nSTORE_OPTIONS='{}'\nMEASURE={}\nREADER={}\nTERMINAL='{}'\n",
         overlay.store,
         overlay.form,
         parts.bed,
         parts.bed.tools_folder(),
         overlay.store_memory,
+        if overlay.store_maximum == 0 {
+            String::new()
+        } else {
+            overlay.store_maximum.to_string()
+        },
         overlay.store_options,
         if overlay.measure { "yes" } else { "no" },
         if overlay.terminal.is_some() {
@@ -181,14 +183,20 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
 
 /// A Linux guest's root: a shell, one Xenstore client, and a script that says it is there.
 pub fn guest(parts: &Parts) -> Result<Archive> {
+    let mut archive = guest_root(parts, include_str!("../guest/init.sh"))?;
+    add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
+    Ok(archive)
+}
+
+/// The beginning of a Linux guest's root: a shell, `init` as its first program, and what `xl shutdown` and `xl reboot` need.
+pub fn guest_root(parts: &Parts, init: &str) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
     add_busybox(&mut archive, parts)?;
-    add_programs(&mut archive, parts, &["usr/bin/xenstore-read".to_owned()])?;
-    archive.program("init", include_str!("../guest/init.sh"));
+    archive.program("init", init);
     for name in ["poweroff", "reboot"] {
         archive.program(
             &format!("sbin/{name}"),
@@ -198,6 +206,20 @@ pub fn guest(parts: &Parts) -> Result<Archive> {
     Ok(archive)
 }
 
+/// Adds modules of the bed's kernel with what they depend on, and the file `order` that names them as they must be loaded.
+pub fn add_modules(archive: &mut Archive, parts: &Parts, folder: &str, wanted: &[&str]) -> Result<()> {
+    let (_, modules) = parts.kernel()?;
+    let mut order = String::new();
+    for (name, content) in Modules::of(&modules)?.closure(wanted)? {
+        order.push_str(&name);
+        order.push('\n');
+        archive.file(&format!("{folder}/{name}.ko"), content);
+    }
+    archive.file(&format!("{folder}/order"), order);
+    Ok(())
+}
+
+/// Adds a shell and its small tools.
 pub fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
     let busybox = ["usr/bin/busybox", "bin/busybox"]
         .iter()
@@ -209,7 +231,7 @@ pub fn add_busybox(archive: &mut Archive, parts: &Parts) -> Result<()> {
 }
 
 /// Adds programs under their own paths, with every library and loader that they need.
-fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Result<()> {
+pub fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Result<()> {
     let mut contents = Vec::new();
     for path in programs {
         let content = fs::read(parts.file(path)?)?;
@@ -243,10 +265,11 @@ fn add_programs(archive: &mut Archive, parts: &Parts, programs: &[String]) -> Re
 
 fn find_library(parts: &Parts, name: &str) -> Option<(PathBuf, Vec<u8>)> {
     let own = format!("{}/lib", parts.bed.tools_folder());
-    ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()]
-        .iter()
-        .find_map(|folder| {
-            let path = parts.root.join(folder).join(name);
+    let folders = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", own.as_str()];
+    parts
+        .roots()
+        .flat_map(|root| folders.iter().map(move |folder| root.join(folder).join(name)))
+        .find_map(|path| {
             let content = fs::read(&path).ok()?;
             Some((path, content))
         })

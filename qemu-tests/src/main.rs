@@ -2,7 +2,7 @@
 //!
 //! The harness fetches hypervisor, tools and kernel as Debian packages (nothing is installed on the host), assembles dom0's and a
 //! guest's initramfs, runs QEMU, and reads marks from the serial line. What happens inside dom0 is written as shell in `dom0/`;
-//! what is concluded from it is Rust in `scenarios/`. It knows the image only as a file: nothing here links the project's crates.
+//! what is concluded from it is Rust in `scenarios/`. It knows the images only as files. `bin/dom0-client.rs` is a program of its own that runs inside dom0.
 #![forbid(unsafe_code)]
 
 mod apt;
@@ -11,17 +11,21 @@ mod bed;
 mod boot;
 mod cache;
 mod cli;
+mod client_guest;
 mod debian_root;
 mod demo;
+mod device_guests;
 mod dom0;
 mod elf_needed;
 mod elf_notes;
 mod host;
 mod kernel_modules;
 mod markers;
+mod optional_parts;
 mod parts;
 mod qemu;
 mod report;
+mod ring_guests;
 mod scenarios;
 mod serial;
 mod shell;

@@ -13,6 +13,7 @@ use crate::apt::PrivateApt;
 use crate::bed::Bed;
 use crate::cache;
 use crate::host;
+use crate::optional_parts::OptionalSet;
 use crate::sources::{self, Mirror};
 
 /// Counted up when the list of packages below changes, so that an old set in the cache is not taken for a complete one.
@@ -32,6 +33,8 @@ pub struct Parts {
     pub bed: Bed,
     /// The folder that takes the place of `/`.
     pub root: PathBuf,
+    /// More such folders, of optional sets.
+    pub more: Vec<PathBuf>,
 }
 
 impl Parts {
@@ -40,22 +43,50 @@ impl Parts {
         let cache = cache::folder()?;
         let root = cache.join(format!("parts/xen-{bed}-layout{LAYOUT}"));
         if !root.is_dir() {
-            fetch(bed, &cache, &root).with_context(|| format!("fetching the parts of Xen {bed}"))?;
+            fetch(bed, &cache, &root, packages).with_context(|| format!("fetching the parts of Xen {bed}"))?;
         }
-        Ok(Parts { bed, root })
+        Ok(Parts {
+            bed,
+            root,
+            more: Vec::new(),
+        })
+    }
+
+    /// These parts and those of an optional set, which is taken from the cache or fetched.
+    pub fn with(&self, set: OptionalSet) -> Result<Parts> {
+        let bed = self.bed;
+        let cache = cache::folder()?;
+        let root = cache.join(format!("parts/xen-{bed}-{}{}", set.name(), set.layout()));
+        if !root.is_dir() {
+            let packages = |bed, apt: &PrivateApt| set.packages(apt, &packages(bed, apt)?);
+            fetch(bed, &cache, &root, packages)
+                .with_context(|| format!("fetching the set {} of Xen {bed}", set.name()))?;
+        }
+        let mut more = self.more.clone();
+        more.push(root);
+        Ok(Parts {
+            bed,
+            root: self.root.clone(),
+            more,
+        })
+    }
+
+    /// Every folder that takes the place of `/`, in the order in which they are searched.
+    pub fn roots(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.root).chain(&self.more)
     }
 
     /// A file of the parts that must exist.
     pub fn file(&self, path: &str) -> Result<PathBuf> {
-        let file = self.root.join(path);
-        if !file.is_file() {
-            bail!(
-                "{path} is not among the parts of Xen {} ({}); delete that folder to fetch them again",
-                self.bed,
-                self.root.display()
-            );
+        if let Some(file) = self.roots().map(|root| root.join(path)).find(|file| file.is_file()) {
+            return Ok(file);
         }
-        Ok(file)
+        let roots: Vec<_> = self.roots().map(|root| root.display().to_string()).collect();
+        bail!(
+            "{path} is not among the parts of Xen {} ({}); delete that folder to fetch them again",
+            self.bed,
+            roots.join(", ")
+        )
     }
 
     /// The dom0 kernel and the folder of its modules.
@@ -77,15 +108,22 @@ impl Parts {
     }
 }
 
-fn fetch(bed: Bed, cache: &Path, root: &Path) -> Result<()> {
+fn fetch(
+    bed: Bed,
+    cache: &Path,
+    root: &Path,
+    packages: impl FnOnce(Bed, &PrivateApt) -> Result<Vec<String>>,
+) -> Result<()> {
     host::require(&["apt-get", "apt-cache", "dpkg-deb"])?;
     println!("Xen {bed}: reading the package lists of Debian {}", bed.suite());
-    let state = cache.join("apt").join(bed.suite());
+    // Each set has its own folders for what is only a means, so that two runs may fetch at the same time.
+    let name = file_name(root).to_owned();
+    let state = cache.join("apt").join(&name);
     let apt = PrivateApt::open(&state, bed.suite(), &mirror()?)?;
     let packages = apt.files_of(&packages(bed, &apt)?)?;
 
-    let downloads = cache.join("downloads").join(bed.suite());
-    let unpacked = cache.join(format!("parts/.xen-{bed}-{}", std::process::id()));
+    let downloads = cache.join("downloads").join(&name);
+    let unpacked = cache.join(format!("parts/.{name}-{}", std::process::id()));
     fs::create_dir_all(&downloads)?;
     fs::create_dir_all(&unpacked)?;
     for (index, package) in packages.iter().enumerate() {
@@ -147,8 +185,13 @@ fn packages(bed: Bed, apt: &PrivateApt) -> Result<Vec<String>> {
             .context("linux-image-amd64 depends on no kernel")?,
     );
 
+    packages.extend(libraries(apt, vec![bed.tools_package(), "xenstore-utils".to_owned()])?);
+    Ok(packages)
+}
+
+/// Every library that `unseen` depend on, directly or through another one.
+pub fn libraries(apt: &PrivateApt, mut unseen: Vec<String>) -> Result<BTreeSet<String>> {
     let mut libraries = BTreeSet::new();
-    let mut unseen = vec![bed.tools_package(), "xenstore-utils".to_owned()];
     while let Some(package) = unseen.pop() {
         for dependency in apt.depends(&package)? {
             // Interpreters are left out: no program in dom0 is written in them. What is truly missing, the NEEDED walk finds.
@@ -157,8 +200,7 @@ fn packages(bed: Bed, apt: &PrivateApt) -> Result<Vec<String>> {
             }
         }
     }
-    packages.extend(libraries);
-    Ok(packages)
+    Ok(libraries)
 }
 
 fn unpack(package: &Path, into: &Path) -> Result<()> {

@@ -33,6 +33,11 @@ impl Outcome {
         }
     }
 
+    /// How it went, in a word.
+    pub fn word(&self) -> &'static str {
+        if self.failures.is_empty() { "passed" } else { "FAILED" }
+    }
+
     /// It could not even be tried.
     pub fn impossible(title: String, why: String) -> Outcome {
         Outcome {
@@ -44,20 +49,44 @@ impl Outcome {
     }
 }
 
-/// Prints a step's line.
-pub fn step(step: &Step) {
-    let outcome = if step.failure.is_none() { "ok  " } else { "FAIL" };
-    println!("  {outcome}  {:<28} {:>7.2} s", step.name, step.took.as_secs_f64());
-    if let Some(why) = &step.failure {
-        println!("        {why}");
-    }
-}
+/// Says what goes on in one run. When several run at once, each line begins with the run's title.
+pub struct Voice(String);
 
-/// Prints where the whole log is, and its end.
-pub fn log_of_failure(log: &Path) {
-    println!("  the last {LINES_SHOWN} lines of {}:", log.display());
-    for line in last_lines(log) {
-        println!("    | {line}");
+impl Voice {
+    /// The only one that speaks.
+    pub fn alone() -> Voice {
+        Voice(String::new())
+    }
+
+    /// One among several.
+    pub fn of(title: &str) -> Voice {
+        Voice(format!("[{title}]"))
+    }
+
+    /// Prints a line.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        println!("{}  {line}", self.0);
+    }
+
+    /// Prints a step's line.
+    pub fn step(&self, step: &Step) {
+        let outcome = if step.failure.is_none() { "ok  " } else { "FAIL" };
+        self.say(format_args!(
+            "{outcome}  {:<28} {:>7.2} s",
+            step.name,
+            step.took.as_secs_f64()
+        ));
+        if let Some(why) = &step.failure {
+            self.say(format_args!("      {why}"));
+        }
+    }
+
+    /// Prints where the whole log is, and its end.
+    pub fn log_of_failure(&self, log: &Path) {
+        self.say(format_args!("the last {LINES_SHOWN} lines of {}:", log.display()));
+        for line in last_lines(log) {
+            self.say(format_args!("  | {line}"));
+        }
     }
 }
 
@@ -65,13 +94,9 @@ pub fn log_of_failure(log: &Path) {
 pub fn summary(outcomes: &[Outcome], logs: &[PathBuf]) -> bool {
     println!();
     for outcome in outcomes {
-        let word = if outcome.failures.is_empty() {
-            "passed"
-        } else {
-            "FAILED"
-        };
         println!(
-            "{word}  {:<44} {:>3} steps {:>7.1} s",
+            "{}  {:<44} {:>3} steps {:>7.1} s",
+            outcome.word(),
             outcome.title,
             outcome.steps,
             outcome.took.as_secs_f64()

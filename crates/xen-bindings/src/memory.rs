@@ -89,18 +89,30 @@ pub unsafe fn populate(frames: &mut [u64]) -> usize {
     populated.map_or(0, |count| usize::try_from(count).unwrap_or(0).min(frames.len()))
 }
 
+/// Bytes by which the durable region is measured: an extent of the store, which never lies in two parts of it.
+pub const DURABLE_UNIT: usize = 32 * 1024;
+
 /// How boot makes the durable region longer.
 type DurableGrowth = fn(usize) -> Option<&'static mut [u8]>;
 static DURABLE_GROWTH: AtomicUsize = AtomicUsize::new(0);
+static DURABLE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
-/// Called by boot, once per start: `grow` maps fresh pages of zeros behind the durable region and returns them, each once.
-pub fn install_durable_growth(grow: DurableGrowth) {
+/// Called by boot, once per start: the region has `size` bytes, and `grow` maps fresh pages of zeros behind it and returns them,
+/// each once, in whole units of [`DURABLE_UNIT`].
+pub fn install_durable_growth(size: usize, grow: DurableGrowth) {
+    DURABLE_SIZE.store(size, Relaxed);
     DURABLE_GROWTH.store(grow as usize, Relaxed);
 }
 
-/// Makes the durable region longer by `bytes`, rounded up to pages, and returns the new part: zeros, right behind what
-/// [`crate::Platform::durable`] and earlier calls returned. After a warm restart all of it is one slice in `Platform`.
-/// `None`: the domain has reached its maximum, or the host has no memory left.
+/// Bytes of the durable region now.
+#[must_use]
+pub fn durable_size() -> usize {
+    DURABLE_SIZE.load(Relaxed)
+}
+
+/// Makes the durable region longer by `bytes`, rounded up to whole units of [`DURABLE_UNIT`], and returns the new part: zeros, right
+/// behind what [`crate::Platform::durable`] and earlier calls returned. It may be shorter than asked for. After a warm restart
+/// all of it is one slice in `Platform`. `None`: the domain has reached its maximum, or the host has no memory left.
 pub fn grow_durable(bytes: usize) -> Option<&'static mut [u8]> {
     let grow = DURABLE_GROWTH.load(Relaxed);
     if grow == 0 {
@@ -108,5 +120,7 @@ pub fn grow_durable(bytes: usize) -> Option<&'static mut [u8]> {
     }
     // SAFETY: the only value ever stored, apart from zero, is a function of this type.
     let grow: DurableGrowth = unsafe { core::mem::transmute(grow) };
-    grow(bytes)
+    let more = grow(bytes);
+    DURABLE_SIZE.fetch_add(more.as_ref().map_or(0, |more| more.len()), Relaxed);
+    more
 }

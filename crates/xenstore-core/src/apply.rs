@@ -188,6 +188,8 @@ impl<M: Memory> Server<M> {
                 self.empty(*connection);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.channel = *channel;
+                    // Who was given up gets a new chance with a new stream.
+                    state.ignored = None;
                     state.resets = state.resets.saturating_add(1);
                     state.epoch = Epoch::default();
                     state.bytes_in = 0;
@@ -210,10 +212,10 @@ impl<M: Memory> Server<M> {
                 }
             }
             Change::DomainKnown { domid, unique_id } => {
-                let quotas = self.settings.quotas.clone();
+                let (features, quotas) = (self.configuration.features, self.settings.quotas.clone());
                 self.domains
                     .entry(*domid)
-                    .or_insert_with(|| Domain::new(*unique_id, quotas));
+                    .or_insert_with(|| Domain::new(*unique_id, features, quotas));
             }
             Change::DomainForgotten { domid } => {
                 self.domains.remove(domid);
@@ -231,6 +233,16 @@ impl<M: Memory> Server<M> {
             Change::TargetSet { domid, target } => {
                 if let Some(domain) = self.domains.get_mut(domid) {
                     domain.target = Some(*target);
+                }
+            }
+            Change::FeaturesSet { domid, features } => {
+                if let Some(domain) = self.domains.get_mut(domid) {
+                    domain.features = *features;
+                }
+            }
+            Change::DomainLimit { domid, limit, value } => {
+                if let Some(domain) = self.domains.get_mut(domid) {
+                    domain.quotas.set(*limit, *value);
                 }
             }
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),

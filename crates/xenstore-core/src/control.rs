@@ -25,7 +25,8 @@ const COMMANDS: [(&str, &str); 7] = [
     ("status", ""),
 ];
 
-fn text(mut text: String) -> Outcome {
+/// A reply that is a text.
+pub(crate) fn text(mut text: String) -> Outcome {
     text.push('\0');
     Ok(Answer::Reply(text.into_bytes()))
 }

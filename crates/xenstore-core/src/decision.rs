@@ -3,8 +3,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use xenstore_wire::{DomId, Errno, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Permissions};
 
@@ -70,6 +72,8 @@ pub(crate) struct Decision<'s, M: Memory> {
     added: usize,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
+    /// The limit that this request met last, and whose it is, for the log.
+    limit_met: Cell<Option<(Limit, DomId)>>,
 }
 
 /// Decides one input.
@@ -144,15 +148,27 @@ pub(crate) fn decide<'s, M: Memory>(
         }
         Input::Timeout => {
             let due = server.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-            let expired = due.flat_map(|(_, id)| {
-                let queue = server.connections.get(id).map(|connection| &connection.queue);
-                let numbers = queue.into_iter().flat_map(|queue| queue.expired(now));
-                numbers.map(|number| Change::EventExpired {
+            let mut expired = Vec::new();
+            let mut lines = Vec::new();
+            for (_, id) in due {
+                let Some(connection) = server.connections.get(id) else {
+                    continue;
+                };
+                let before = expired.len();
+                expired.extend(connection.queue.expired(now).map(|number| Change::EventExpired {
                     connection: *id,
                     number,
-                })
-            });
-            simple(now, expired, [])
+                }));
+                let (domid, dropped) = (connection.domid, expired.len().saturating_sub(before));
+                lines.push(Action::Log {
+                    about: Some(domid),
+                    line: format!(
+                        "domain {domid}: {dropped} events dropped that it did not take within {} s",
+                        server.configuration.event_timeout
+                    ),
+                });
+            }
+            simple(now, expired, lines)
         }
     }
 }
@@ -178,9 +194,10 @@ fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId
             [Change::Ignored { connection, fault }],
             [
                 Action::SetError { connection, fault },
-                Action::Log(alloc::format!(
-                    "domain {domid} is ignored from now on: {fault:?} fault on its ring"
-                )),
+                Action::Log {
+                    about: Some(*domid),
+                    line: format!("domain {domid} is ignored from now on: {fault:?} fault on its ring"),
+                },
             ],
         ),
         Some(Connection {
@@ -223,6 +240,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             charged: BTreeMap::new(),
             added: 0,
             collected: None,
+            limit_met: Cell::new(None),
         }
     }
 
@@ -263,6 +281,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             Ok(reply) => reply,
             Err(errno) => {
                 self.undo();
+                self.log_limit(header);
                 (MessageType::Error, error(errno))
             }
         };
@@ -271,6 +290,23 @@ impl<'s, M: Memory> Decision<'s, M> {
             self.queue_event(id, &path, &token);
         }
         self.finish()
+    }
+
+    /// Says which limit a failed request met: on the wire they all look alike.
+    fn log_limit(&mut self, header: Header) {
+        let Some((limit, domid)) = self.limit_met.take() else {
+            return;
+        };
+        let most = self.domain(domid).map_or(0, |domain| domain.quotas.get(limit));
+        let request = MessageType::from_wire(header.kind).map_or("request", MessageType::name);
+        self.actions.push(Action::Log {
+            about: Some(self.caller.domid),
+            line: format!(
+                "domain {}: {request} refused, domain {domid} has reached its limit {} of {most}",
+                self.caller.domid,
+                limit.name()
+            ),
+        });
     }
 
     /// All or nothing: a request that fails changes nothing.
@@ -337,13 +373,19 @@ impl<'s, M: Memory> Decision<'s, M> {
         let kind = MessageType::from_wire(header.kind).ok_or(Errno::ENOSYS)?;
         match kind {
             T::WatchEvent | T::Error | T::Restrict => return Err(Errno::ENOSYS),
-            T::Control | T::Introduce | T::Release | T::IsDomainIntroduced | T::Resume | T::SetTarget
+            T::Control
+            | T::Introduce
+            | T::Release
+            | T::IsDomainIntroduced
+            | T::Resume
+            | T::SetTarget
+            | T::SetFeature
+            | T::GetQuota
+            | T::SetQuota
                 if !self.caller.privileged =>
             {
                 return Err(Errno::EACCES);
             }
-            // Not served before Xen 4.21's features are (see README).
-            T::GetFeature | T::SetFeature | T::GetQuota | T::SetQuota => return Err(Errno::ENOSYS),
             _ => {}
         }
         if header.transaction_id != 0 && !matches!(kind, T::Watch | T::Unwatch) {
@@ -384,7 +426,10 @@ impl<'s, M: Memory> Decision<'s, M> {
             }
             T::DirectoryPart => self.directory_part(payload),
             T::WatchEvent | T::Error | T::Restrict => Err(Errno::ENOSYS),
-            T::GetFeature | T::SetFeature | T::GetQuota | T::SetQuota => Err(Errno::ENOSYS),
+            T::GetFeature => self.get_feature(payload),
+            T::SetFeature => self.set_feature(payload),
+            T::GetQuota => self.get_quota(payload),
+            T::SetQuota => self.set_quota(payload),
         }
     }
 
@@ -414,7 +459,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     }
 
     pub fn log(&mut self, line: String) {
-        self.actions.push(Action::Log(line));
+        self.actions.push(Action::Log { about: None, line });
     }
 
     pub fn next_generation(&mut self) -> u64 {
@@ -428,10 +473,15 @@ impl<'s, M: Memory> Decision<'s, M> {
 
     /// The limit of the caller, if it has any and `amount` is at it.
     pub fn over(&self, limit: Limit, amount: u64) -> bool {
-        !self.caller.privileged
+        let domid = self.caller.domid;
+        let reached = !self.caller.privileged
             && self
-                .domain(self.caller.domid)
-                .is_some_and(|domain| domain.quotas.reached(limit, amount))
+                .domain(domid)
+                .is_some_and(|domain| domain.quotas.reached(limit, amount));
+        if reached {
+            self.limit_met.set(Some((limit, domid)));
+        }
+        reached
     }
 
     /// The longest path (relative to its own) that the caller may name.
@@ -514,6 +564,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         let (_, bytes) = self.charged_to(owner);
         if owner != self.server.configuration.privileged && domain.quotas.reached(Limit::Memory, bytes) {
+            self.limit_met.set(Some((Limit::Memory, owner)));
             return Err(Errno::ENOMEM);
         }
         Ok(())

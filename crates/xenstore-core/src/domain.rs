@@ -19,6 +19,8 @@ pub struct Domain {
     pub shutdown_told: bool,
     /// It has the rights of this domain too (SET_TARGET).
     pub target: Option<DomId>,
+    /// The bits of `server_features` that its ring page shows, or will show.
+    pub features: u32,
     /// Its own limits.
     pub quotas: Quotas,
     /// What it is charged with.
@@ -53,12 +55,13 @@ impl Maxima {
 }
 
 impl Domain {
-    pub(crate) fn new(unique_id: Option<u64>, quotas: Quotas) -> Self {
+    pub(crate) fn new(unique_id: Option<u64>, features: u32, quotas: Quotas) -> Self {
         Domain {
             unique_id,
             connection: None,
             shutdown_told: false,
             target: None,
+            features,
             quotas,
             account: Account::default(),
             maxima: Maxima::default(),

@@ -35,7 +35,7 @@ impl<M: Memory> Decision<'_, M> {
             connection: requester,
             waiting,
         });
-        let features = self.server.configuration.features;
+        let features = self.server.features_of(domid);
         self.actions.push(match existing {
             Some(connection) => Action::Rebind {
                 requester,

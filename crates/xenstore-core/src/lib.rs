@@ -29,6 +29,7 @@ mod domain;
 mod domain_requests;
 mod events;
 mod input;
+mod limit_requests;
 mod node_requests;
 mod overlay;
 mod policy;

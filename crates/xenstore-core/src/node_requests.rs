@@ -354,7 +354,15 @@ impl<M: Memory> Decision<'_, M> {
     /// A permission may name domains that exist. One that does not becomes known here, so that its end is noticed and a
     /// later domain with the same number inherits nothing (XSA-322).
     fn may_be_named(&mut self, domid: DomId) -> bool {
-        if domid == DomId::ANY || self.domain(domid).is_some() {
+        if domid == DomId::ANY {
+            return self.domid_any_is_offered();
+        }
+        self.makes_known(domid)
+    }
+
+    /// Whether a domain is known or exists; then it is known from now on.
+    pub fn makes_known(&mut self, domid: DomId) -> bool {
+        if self.domain(domid).is_some() {
             return true;
         }
         let state = self.world.domain(domid);

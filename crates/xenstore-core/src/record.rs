@@ -75,7 +75,12 @@ pub enum Action {
         fault: Fault,
     },
     /// Write a line to the console.
-    Log(String),
+    Log {
+        /// The domain that caused it, whose lines are limited; `None` for what the administrator or the hypervisor caused.
+        about: Option<DomId>,
+        /// The line.
+        line: String,
+    },
     /// End this life of the server, to show that the next one goes on (only with `--debug-crash`).
     Crash(CrashKind),
 }
@@ -358,6 +363,22 @@ pub enum Change {
         domid: DomId,
         /// Whose rights.
         target: DomId,
+    },
+    /// A domain that is not connected yet will be offered these features.
+    FeaturesSet {
+        /// Which.
+        domid: DomId,
+        /// Bits of `server_features`.
+        features: u32,
+    },
+    /// A limit of one domain changed.
+    DomainLimit {
+        /// Whose.
+        domid: DomId,
+        /// Which limit.
+        limit: crate::quota::Limit,
+        /// The new value; 0 = none.
+        value: u32,
     },
     /// A default limit changed: domains that become known later get it.
     DefaultLimit {

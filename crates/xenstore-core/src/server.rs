@@ -117,9 +117,10 @@ impl<M: Memory> Server<M> {
             requests: 0,
             configuration,
         };
-        server
-            .domains
-            .insert(privileged, Domain::new(None, server.settings.quotas.clone()));
+        server.domains.insert(
+            privileged,
+            Domain::new(None, server.configuration.features, server.settings.quotas.clone()),
+        );
         let first = ["/tool", "/tool/xenstored"]
             .into_iter()
             .filter_map(|text| Path::new(text).ok());
@@ -165,6 +166,12 @@ impl<M: Memory> Server<M> {
     /// All domains that the server has heard of and that are not known to be gone.
     pub fn domains(&self) -> impl Iterator<Item = (DomId, &Domain)> {
         self.domains.iter().map(|(domid, domain)| (*domid, domain))
+    }
+
+    /// The bits of `server_features` that a domain's ring page shows, or will show when it is introduced.
+    pub fn features_of(&self, domid: DomId) -> u32 {
+        let known = self.domains.get(&domid);
+        known.map_or(self.configuration.features, |domain| domain.features)
     }
 
     /// The id that the next connection will have.

@@ -11,9 +11,6 @@ use crate::record::Change;
 use crate::tree::Memory;
 use crate::watch::WatchPath;
 
-/// The bit of `server_features` that lets a WATCH carry a depth (Xen 4.22).
-const FEATURE_WATCH_DEPTH: u32 = 4;
-
 impl<M: Memory> Decision<'_, M> {
     fn watch_path(&self, argument: &[u8]) -> Result<WatchPath, Errno> {
         let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
@@ -33,7 +30,7 @@ impl<M: Memory> Decision<'_, M> {
         };
         let depth = match (arguments.next(), arguments.next()) {
             (None, _) => None,
-            (Some(depth), None) if self.server.configuration.features & FEATURE_WATCH_DEPTH != 0 => {
+            (Some(depth), None) if self.watch_depth_is_offered() => {
                 Some(u32::try_from(atoi(depth)).map_err(|_| Errno::EINVAL)?)
             }
             _ => return Err(Errno::EINVAL),

@@ -19,9 +19,17 @@ pub const EXTENT: usize = CHUNK;
 const MAGIC: [u8; 8] = *b"XSDPAGES";
 /// Layout version; another one is not read.
 const VERSION: u32 = 1;
+/// Where the header says how many extents there are.
+const EXTENTS_AT: usize = 16;
 /// Where the directory begins in extent 0.
 const DIRECTORY: usize = 64;
 const ENTRY: usize = 4;
+/// Extents that the directory has room for: 255 MiB.
+const MOST: usize = (EXTENT - DIRECTORY) / ENTRY;
+/// While fewer extents than this are free, more are asked for: for logs and checkpoints, whatever the tree still has.
+const SHORT: usize = 4 * RESERVED;
+/// Bytes asked for at once: enough to make growing rare, little enough to be a short pause.
+const GROWTH: usize = 1 << 20;
 /// Table entries (u32) in one extent.
 const IDS: usize = EXTENT / 4;
 /// Extents of each log at the start: 64 KiB.
@@ -102,9 +110,8 @@ pub struct DurablePages<P> {
 impl<P: Pages> DurablePages<P> {
     /// Lays out pages for a cold start. Whatever they held is forgotten.
     pub fn format(mut pages: P) -> Result<Self, TooSmall> {
-        let bytes = pages.bytes().len();
-        let room_in_directory = EXTENT.saturating_sub(DIRECTORY) / ENTRY;
-        let extents = (bytes / EXTENT).min(room_in_directory);
+        let bytes = pages.len();
+        let extents = (bytes / EXTENT).min(MOST);
         if extents < FEWEST {
             return Err(TooSmall {
                 bytes,
@@ -115,8 +122,8 @@ impl<P: Pages> DurablePages<P> {
         pages.store(0, &[0; MAGIC.len()]);
         pages.barrier();
         pages.store(8, &VERSION.to_le_bytes());
-        pages.store(16, &(extents as u64).to_le_bytes());
-        pages.store(DIRECTORY, &alloc::vec![0; extents.saturating_mul(ENTRY)]);
+        pages.store(EXTENTS_AT, &(extents as u64).to_le_bytes());
+        pages.store(DIRECTORY, &alloc::vec![0; MOST.saturating_mul(ENTRY)]);
         let mut formatted = DurablePages {
             pages,
             of: Default::default(),
@@ -137,7 +144,7 @@ impl<P: Pages> DurablePages<P> {
 
     /// Pages as an earlier life left them.
     pub fn open(pages: P) -> Result<Self, (P, NotOurs)> {
-        match directory(pages.bytes()) {
+        match directory(&pages) {
             Ok((of, next, extents)) => Ok(DurablePages {
                 pages,
                 of,
@@ -245,11 +252,22 @@ impl<P: Pages> DurablePages<P> {
     }
 
     fn extent(&self, extent: usize) -> &[u8] {
-        let start = extent.saturating_mul(EXTENT);
-        self.pages
-            .bytes()
-            .get(start..start.saturating_add(EXTENT))
-            .unwrap_or(&[])
+        self.pages.bytes(extent.saturating_mul(EXTENT), EXTENT)
+    }
+
+    /// Asks for more pages when few are free. Done between requests, because a promise of room must hold. `short`: whoever keeps
+    /// something here is short of room, though extents may be left.
+    pub(crate) fn grow_when_short(&mut self, short: bool) {
+        if (self.free() >= SHORT && !short) || self.extents >= MOST {
+            return;
+        }
+        // A life that ended may have got pages and not written so.
+        let there = |pages: &P| (pages.len() / EXTENT).min(MOST);
+        if there(&self.pages) <= self.extents && !self.pages.grow(GROWTH) {
+            return;
+        }
+        self.extents = there(&self.pages).max(self.extents);
+        self.pages.store(EXTENTS_AT, &(self.extents as u64).to_le_bytes());
     }
 
     fn free(&self) -> usize {
@@ -329,24 +347,25 @@ const fn index(kind: Kind) -> usize {
 type Directory = ([Vec<usize>; Kind::ALL.len()], usize, usize);
 
 /// Reads header and directory: the extents of each kind, the first free one, how many there are.
-fn directory(bytes: &[u8]) -> Result<Directory, NotOurs> {
+fn directory(pages: &impl Pages) -> Result<Directory, NotOurs> {
+    let header = pages.bytes(0, EXTENT);
     let word = |at: usize| {
-        bytes
+        header
             .get(at..)
             .and_then(|rest| rest.first_chunk::<4>())
             .map(|word| u32::from_le_bytes(*word))
     };
-    if bytes.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
+    if header.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
         return Err(NotOurs::Blank);
     }
     let version = word(8).ok_or(NotOurs::Blank)?;
     if version != VERSION {
         return Err(NotOurs::Version(version));
     }
-    let extents = word(16)
+    let extents = word(EXTENTS_AT)
         .and_then(|count| usize::try_from(count).ok())
         .ok_or(NotOurs::Directory)?;
-    if extents < FEWEST || extents.saturating_mul(EXTENT) > bytes.len() {
+    if !(FEWEST..=MOST).contains(&extents) || extents.saturating_mul(EXTENT) > pages.len() {
         return Err(NotOurs::Directory);
     }
     let mut of: [Vec<usize>; Kind::ALL.len()] = Default::default();
@@ -441,6 +460,73 @@ mod tests {
         bytes[8] = 1;
         bytes[DIRECTORY + 4] = 77;
         assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
+    }
+
+    /// Pages that grow by pieces that are not behind each other in memory.
+    struct Pieces {
+        pieces: Vec<Vec<u8>>,
+        most: usize,
+    }
+
+    impl Pages for Pieces {
+        fn len(&self) -> usize {
+            self.pieces.iter().map(Vec::len).sum()
+        }
+        fn bytes(&self, mut at: usize, length: usize) -> &[u8] {
+            for piece in &self.pieces {
+                match at.checked_sub(piece.len()) {
+                    Some(further) => at = further,
+                    None => return piece.get(at..at + length).unwrap_or_default(),
+                }
+            }
+            &[]
+        }
+        fn store(&mut self, mut at: usize, bytes: &[u8]) {
+            for piece in &mut self.pieces {
+                match at.checked_sub(piece.len()) {
+                    Some(further) => at = further,
+                    None => return piece[at..at + bytes.len()].copy_from_slice(bytes),
+                }
+            }
+        }
+        fn grow(&mut self, bytes: usize) -> bool {
+            let may = self.pieces.len() < self.most;
+            if may {
+                self.pieces.push(alloc::vec![0; bytes]);
+            }
+            may
+        }
+    }
+
+    #[test]
+    fn pages_grow_when_they_are_short_and_are_read_back_whole() {
+        let pieces = Pieces {
+            pieces: alloc::vec![alloc::vec![0; 20 * EXTENT]],
+            most: 3,
+        };
+        let mut pages = DurablePages::format(pieces).unwrap();
+        assert_eq!(pages.figures().extents, 20);
+        let mut chunks = 0;
+        for _ in 0..200 {
+            pages.grow_when_short(false);
+            if pages.grow() {
+                pages.store(chunks, EXTENT - 4, &chunks.to_le_bytes());
+                chunks += 1;
+            }
+        }
+        let extents = 20 + 2 * GROWTH / EXTENT;
+        assert_eq!(pages.figures().extents, extents);
+        let mut pieces = pages.into_pages();
+        // One more came, but the life that asked for it did not live to write so.
+        pieces.pieces.push(alloc::vec![0; GROWTH]);
+        let mut again = DurablePages::open(pieces).map_err(|(_, why)| why).unwrap();
+        assert_eq!(again.figures().extents, extents);
+        assert_eq!(again.chunk_count(), chunks);
+        for chunk in 0..chunks {
+            assert_eq!(again.chunk(chunk)[EXTENT - 4..], chunk.to_le_bytes());
+        }
+        again.grow_when_short(false);
+        assert_eq!(again.figures().extents, extents + GROWTH / EXTENT);
     }
 
     #[test]

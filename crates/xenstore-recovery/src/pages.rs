@@ -3,8 +3,23 @@
 /// Bytes that are still there when the server starts again. All stores go through [`Pages::store`], in program order, so
 /// that a simulator can stop after each of them.
 pub trait Pages {
-    /// All bytes. The length never changes.
-    fn bytes(&self) -> &[u8];
+    /// How many bytes there are. The number grows by [`Pages::grow`] only, and never shrinks.
+    fn len(&self) -> usize;
+
+    /// There are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `length` bytes from `at` on. Nothing if they are not all there, or lie across the border between what was there and
+    /// what was added: both are whole extents, and nobody asks for bytes of two.
+    fn bytes(&self, at: usize, length: usize) -> &[u8];
+
+    /// Adds zeros to the end, in whole extents, about `bytes` of them. False if no more can be had.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let _none_to_be_had = bytes;
+        false
+    }
 
     /// Copies `bytes` to the place `at`. What does not fit is a mistake of the caller and is ignored.
     fn store(&mut self, at: usize, bytes: &[u8]);
@@ -18,8 +33,13 @@ pub trait Pages {
 pub struct SlicePages<B>(pub B);
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Pages for SlicePages<B> {
-    fn bytes(&self) -> &[u8] {
-        self.0.as_ref()
+    fn len(&self) -> usize {
+        self.0.as_ref().len()
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        let end = at.checked_add(length);
+        end.and_then(|end| self.0.as_ref().get(at..end)).unwrap_or_default()
     }
 
     fn store(&mut self, at: usize, bytes: &[u8]) {

@@ -13,6 +13,9 @@ use crate::log::{Log, Side};
 use crate::pages::Pages;
 use crate::slots::{self, Slot};
 
+/// Bytes of room in the tree below which more pages are asked for: more than a round of requests can take.
+const ROOM_KEPT: usize = 1 << 20;
+
 /// Everything committed so far is durable. Only [`Store::seal`] makes one, and every function that lets a client see
 /// something wants to see it.
 #[derive(Debug)]
@@ -277,8 +280,11 @@ impl<P: Pages> Store<P> {
         }
     }
 
-    /// Background upkeep of at most about `budget` bytes of work; invisible to clients.
+    /// Background upkeep of at most about `budget` bytes of work; invisible to clients. More pages are asked for where few
+    /// are left.
     pub fn tidy(&mut self, budget: usize) {
+        let short = self.server.tree().room() < ROOM_KEPT;
+        self.server.pages_mut().grow_when_short(short);
         self.server.tidy(budget);
     }
 

@@ -21,6 +21,7 @@ extern crate alloc;
 
 mod link;
 mod machine;
+mod quiet;
 mod service;
 mod trace;
 

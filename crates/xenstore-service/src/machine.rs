@@ -1,8 +1,9 @@
 //! What the loop needs of the machine it runs on.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use xenstore_core::{Channel, ConnectFailure, CrashKind, Time, World};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
 use xenstore_wire::DomId;
 
 use crate::link::Link;
@@ -26,6 +27,12 @@ pub trait Machine: World {
 
     /// Hands over what happened since the last call. Each event is handed over once.
     fn poll(&mut self, event: &mut dyn FnMut(Event));
+
+    /// The domains that changed their state since the last call, if the machine can tell; `None`: it tells only that some
+    /// did, and each must be asked about.
+    fn changed_domains(&mut self) -> Option<Vec<(DomId, DomainState)>> {
+        None
+    }
 
     /// Maps the ring of a domain, starts it from zero with these feature bits and binds its event channel. On failure
     /// nothing is left behind.

@@ -1,6 +1,7 @@
 //! The loop itself.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use xenstore_core::{
@@ -11,6 +12,7 @@ use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
 
 use crate::link::{Link, LinkState};
 use crate::machine::{Event, Machine};
+use crate::quiet::{Quiet, Subject};
 use crate::trace;
 
 /// What a connection may use up in one round: see [`cost`]. About sixteen small requests.
@@ -73,8 +75,12 @@ pub struct Service<M: Machine, P: Pages> {
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
     domains_changed: bool,
+    /// The next question is about every domain: changes may have been told to a life that ended.
+    ask_for_all: bool,
     /// The time of this round: asking for it costs more than a request on some machines.
     now: Time,
+    /// Limits the lines that clients cause.
+    quiet: Quiet,
     /// It was said that the durable pages are full.
     warned: bool,
     message: Vec<u8>,
@@ -93,7 +99,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
             stalled: BTreeSet::new(),
             touched: BTreeSet::new(),
             domains_changed: true,
+            ask_for_all: true,
             now,
+            quiet: Quiet::default(),
             warned: false,
             message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
         }
@@ -123,7 +131,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 connection,
                 state,
                 publishing: open,
-                features: server.configuration().features,
+                features: server.features_of(state.domid),
             };
             let (channel, ignored) = (state.channel, state.ignored);
             let Some(Reached { mut link, published }) = reach(&mut service.machine, wanted) else {
@@ -145,7 +153,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
     /// Requests that waited for an action when the last life ended: the action is done (again).
     fn repeat_actions(&mut self) {
         let server = self.store.server();
-        let features = server.configuration().features;
         let waiting: Vec<Action> = server
             .connections()
             .filter_map(|(requester, state)| {
@@ -162,7 +169,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                         requester,
                         domid,
                         remote_port,
-                        features,
+                        features: server.features_of(domid),
                     },
                 })
             })
@@ -210,8 +217,8 @@ impl<M: Machine, P: Pages> Service<M, P> {
     pub fn run(&mut self) -> ! {
         loop {
             if !self.round() {
-                let deadline = self.store.server().next_deadline();
-                self.machine.wait(deadline);
+                let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline()];
+                self.machine.wait(deadlines.into_iter().flatten().min());
             }
         }
     }
@@ -265,12 +272,18 @@ impl<M: Machine, P: Pages> Service<M, P> {
     }
 
     fn ask_for_domains(&mut self) {
-        let known: Vec<DomId> = self.store.server().domains().map(|(domid, _)| domid).collect();
-        let states: Vec<_> = known
-            .into_iter()
-            .map(|domid| (domid, self.machine.domain(domid)))
-            .collect();
-        self.take(Input::DomainsChanged(&states));
+        let changed = self.machine.changed_domains();
+        let all = core::mem::take(&mut self.ask_for_all);
+        let states = match changed {
+            Some(changed) if !all => changed,
+            _ => {
+                let known = self.store.server().domains();
+                known.map(|(domid, _)| (domid, self.machine.domain(domid))).collect()
+            }
+        };
+        if !states.is_empty() {
+            self.take(Input::DomainsChanged(&states));
+        }
     }
 
     fn expire(&mut self) {
@@ -283,6 +296,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
         {
             self.take(Input::Timeout);
         }
+        self.quiet.expire(now, |line| self.machine.log(line));
     }
 
     /// Decides and commits an input, and does what comes of it.
@@ -308,17 +322,39 @@ impl<M: Machine, P: Pages> Service<M, P> {
     fn trace(&mut self, record: &Record) {
         let settings = self.store.server().settings();
         if settings.trace(TraceSwitch::Objects) {
-            for line in record.changes.iter().filter_map(trace::object) {
-                self.machine.log(line);
+            for change in &record.changes {
+                if let Some((connection, line)) = trace::object(change) {
+                    let whose = self.domain_of(connection);
+                    self.log(whose, Subject::Trace, line);
+                }
             }
         }
         let settings = self.store.server().settings();
         if settings.trace(TraceSwitch::InputOutput) {
             for output in &record.outputs {
-                let connection = self.store.server().connection(output.connection);
-                let domid = connection.map_or(DomId::INVALID, |connection| connection.domid);
-                self.machine.log(trace::output(domid, output));
+                let whose = self.domain_of(output.connection);
+                self.log(
+                    whose,
+                    Subject::Trace,
+                    trace::output(whose.unwrap_or(DomId::INVALID), output),
+                );
             }
+        }
+    }
+
+    fn domain_of(&self, connection: ConnectionId) -> Option<DomId> {
+        self.store
+            .server()
+            .connection(connection)
+            .map(|connection| connection.domid)
+    }
+
+    /// Writes a line, unless the domain that caused it has caused too many.
+    fn log(&mut self, about: Option<DomId>, subject: Subject, line: String) {
+        let privileged = self.store.server().configuration().privileged;
+        let limited = about.filter(|domid| *domid != privileged);
+        if limited.is_none_or(|domid| self.quiet.allows(domid, subject, self.now)) {
+            self.machine.log(line);
         }
     }
 
@@ -385,7 +421,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     client.link.set_error(fault);
                 }
             }
-            Action::Log(line) => self.machine.log(line),
+            Action::Log { about, line } => self.log(about, Subject::Trouble, line),
             Action::Crash(kind) => self.machine.crash(kind),
         }
     }
@@ -400,8 +436,8 @@ impl<M: Machine, P: Pages> Service<M, P> {
             .extend(record.outputs.iter().map(|output| output.connection));
         // Such a record has no further actions but log lines.
         for action in record.actions {
-            if let Action::Log(line) = action {
-                self.machine.log(line);
+            if let Action::Log { about, line } = action {
+                self.log(about, Subject::Trouble, line);
             }
         }
         activate(&mut self.clients, &mut self.active, requester);
@@ -432,6 +468,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
             return;
         };
         if state.ignored.is_some() {
+            // The one thing that is still listened to: the wish to begin anew.
+            if client.link.look() == LinkState::Reconnect {
+                self.restart(connection, LinkState::Reconnect);
+            }
             return;
         }
         let privileged = state.domid == self.store.server().configuration().privileged;
@@ -521,7 +561,8 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     client.lacking = None;
                     let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
                     if self.store.server().settings().trace(TraceSwitch::InputOutput) {
-                        self.machine.log(trace::request(state.domid, header, payload));
+                        let whose = state.domid;
+                        self.log(Some(whose), Subject::Trace, trace::request(whose, header, payload));
                     }
                     let now = self.now;
                     let input = Input::Request {

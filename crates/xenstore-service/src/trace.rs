@@ -27,29 +27,34 @@ pub(crate) fn output(domid: DomId, output: &Output) -> String {
 }
 
 /// Connections, watches and transactions that come and go.
-pub(crate) fn object(change: &Change) -> Option<String> {
-    let on = |connection: &ConnectionId| connection.0;
-    Some(match change {
-        Change::Connected { connection, domid, .. } => format!("obj: CREATE connection {} d{domid}", on(connection)),
-        Change::Disconnected { connection } => format!("obj: DESTROY connection {}", on(connection)),
+pub(crate) fn object(change: &Change) -> Option<(ConnectionId, String)> {
+    let (connection, line) = match change {
+        Change::Connected { connection, domid, .. } => {
+            (connection, format!("CREATE connection {} d{domid}", connection.0))
+        }
+        Change::Disconnected { connection } => (connection, format!("DESTROY connection {}", connection.0)),
         Change::WatchAdded { connection, path, .. } => {
-            format!(
-                "obj: CREATE watch {} on connection {}",
-                path.as_written(),
-                on(connection)
+            let path = path.as_written();
+            (
+                connection,
+                format!("CREATE watch {path} on connection {}", connection.0),
             )
         }
-        Change::WatchRemoved { connection, number } => {
-            format!("obj: DESTROY watch number {number} on connection {}", on(connection))
-        }
-        Change::TransactionOpened { connection, id } => {
-            format!("obj: CREATE transaction {id} on connection {}", on(connection))
-        }
-        Change::TransactionClosed { connection, id } => {
-            format!("obj: DESTROY transaction {id} on connection {}", on(connection))
-        }
+        Change::WatchRemoved { connection, number } => (
+            connection,
+            format!("DESTROY watch number {number} on connection {}", connection.0),
+        ),
+        Change::TransactionOpened { connection, id } => (
+            connection,
+            format!("CREATE transaction {id} on connection {}", connection.0),
+        ),
+        Change::TransactionClosed { connection, id } => (
+            connection,
+            format!("DESTROY transaction {id} on connection {}", connection.0),
+        ),
         _ => return None,
-    })
+    };
+    Some((*connection, format!("obj: {line}")))
 }
 
 fn name(kind: u32) -> String {

@@ -110,6 +110,40 @@ fn a_reconnect_drops_what_was_half_done() {
 }
 
 #[test]
+fn a_guest_that_was_given_up_may_reconnect() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.ask(5, Watch, 0, "x|t|");
+    let page = bed.guests[&5].page.clone();
+    for error in [2, 3, 2] {
+        if error == 2 {
+            page.store(offset::REQ_PROD, page.load(offset::REQ_CONS).wrapping_add(5000));
+            bed.kick(5);
+        } else {
+            bed.send_raw(5, 2, 0, &[0; 4097]);
+        }
+        bed.settle();
+        assert_eq!(page.load(offset::ERROR), error);
+        bed.reconnect(5);
+        assert_eq!(page.load(offset::ERROR), 0);
+        assert_eq!(bed.ask(5, Write, 0, "x|v"), "OK|");
+        assert!(bed.events(5).is_empty());
+    }
+    bed.check();
+}
+
+#[test]
+fn a_second_introduce_revives_a_guest_that_was_given_up() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.send_raw(5, 2, 0, &[0; 4097]);
+    bed.settle();
+    bed.introduce_again(5);
+    assert_eq!(bed.guests[&5].page.load(offset::ERROR), 0);
+    assert_eq!(bed.ask(5, Write, 0, "x|v"), "OK|");
+}
+
+#[test]
 fn a_second_introduce_starts_the_ring_anew() {
     let mut bed = Bed::new();
     bed.start(5);

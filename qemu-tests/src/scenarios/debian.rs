@@ -21,6 +21,7 @@ use crate::store::Store;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "debian",
+    only_by_name: true,
     about: "a stock Debian host is switched over to the store domain and back, in three boots",
     kind: Kind::Own(run),
     stores: &[Store::Pvh],

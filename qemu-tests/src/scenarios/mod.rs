@@ -1,11 +1,21 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod crowd;
 mod debian;
+mod devices;
+mod driver_domain;
 mod first_light;
+mod grows;
+mod hostile;
+mod hvm;
+mod killed;
+mod lifecycle;
 mod numbers;
 mod refuses_to_start;
 mod self_test;
+mod self_test_guest;
 mod survives;
+mod unprivileged;
 mod watcher;
 
 use std::path::Path;
@@ -17,7 +27,7 @@ use crate::boot::{Ended, Ready, Size};
 use crate::dom0::Overlay;
 use crate::markers::{Mark, Transcript};
 use crate::parts::Parts;
-use crate::report;
+use crate::report::Voice;
 use crate::store::Store;
 
 pub use numbers::print as print_numbers;
@@ -33,6 +43,10 @@ pub struct Scenario {
     pub stores: &'static [Store],
     /// What the store domain gets on its command line besides `--event`.
     store_options: &'static str,
+    /// MiB that the store domain may grow to; 0: as large as it starts.
+    store_maximum: u32,
+    /// It takes so long that it is run only when it is named.
+    pub only_by_name: bool,
     /// The store's launch is timed, by looking often, which slows it a little.
     measure: bool,
     /// The machine it needs.
@@ -50,6 +64,8 @@ const PLAIN: Scenario = Scenario {
     kind: Kind::Served(""),
     stores: &Store::OURS,
     store_options: "",
+    store_maximum: 0,
+    only_by_name: false,
     measure: false,
     size: Size::USUAL,
     extras: |_| Ok(Archive::default()),
@@ -71,30 +87,50 @@ enum Kind {
 type OwnRun = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
 
 /// All of them, in the order in which they are run.
-pub const ALL: [&Scenario; 7] = [
+pub const ALL: &[&Scenario] = &[
     &self_test::SCENARIO,
+    &self_test_guest::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &grows::SCENARIO,
+    &hostile::SCENARIO,
     &watcher::SCENARIO,
+    &lifecycle::SCENARIO,
+    &unprivileged::SCENARIO,
+    &killed::SCENARIO,
+    &crowd::FEW,
+    &crowd::MANY,
     &refuses_to_start::SCENARIO,
+    &devices::SCENARIO,
+    &driver_domain::SCENARIO,
+    &hvm::SCENARIO,
     &numbers::SCENARIO,
     &debian::SCENARIO,
 ];
 
 /// The scenario called `name`.
 pub fn by_name(name: &str) -> Option<&'static Scenario> {
-    ALL.into_iter().find(|scenario| scenario.name == name)
+    ALL.iter().copied().find(|scenario| scenario.name == name)
 }
+
+impl PartialEq for Scenario {
+    fn eq(&self, other: &Scenario) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Scenario {}
 
 impl Scenario {
     /// Runs it, printing a line for each step.
-    pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>) -> Result<Ended> {
+    pub fn run(&self, ready: &Ready, store: Store, image: Option<&Path>, voice: &Voice) -> Result<Ended> {
         let image = store.image(image)?;
         let name = format!("{}-{store}", self.name);
         let overlay = |script, serving| Overlay {
             form: store,
             measure: self.measure,
             store_options: self.store_options,
+            store_maximum: self.store_maximum,
             size: self.size,
             extras: self.extras,
             ..Overlay::new(script, serving, image.as_deref())
@@ -102,7 +138,7 @@ impl Scenario {
         // Steps are printed when they end; those that ended with the machine are left over.
         let mut printed = 0;
         let mut progress = |_: &str, _: Option<&Mark>, transcript: &Transcript| {
-            transcript.steps.iter().skip(printed).for_each(report::step);
+            transcript.steps.iter().skip(printed).for_each(|step| voice.step(step));
             printed = transcript.steps.len();
         };
         let mut ended = match &self.kind {
@@ -125,11 +161,11 @@ impl Scenario {
         for (index, step) in ended.transcript.steps.iter().enumerate() {
             let rejected = step.failure.is_some() && before.get(index) == Some(&false);
             if index >= printed || rejected {
-                report::step(step);
+                voice.step(step);
             }
         }
         if ended.transcript.failed() {
-            report::log_of_failure(&ended.log);
+            voice.log_of_failure(&ended.log);
         }
         Ok(ended)
     }

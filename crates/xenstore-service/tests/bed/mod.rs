@@ -50,8 +50,11 @@ pub struct DurableMemory {
 }
 
 impl Pages for DurableMemory {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        self.bytes.get(at..at + length).unwrap_or_default()
     }
     fn store(&mut self, at: usize, bytes: &[u8]) {
         self.fuse.burn();
@@ -112,6 +115,11 @@ pub struct Host {
     pub notified: RefCell<BTreeMap<u16, u32>>,
     pub mapped: RefCell<BTreeSet<u16>>,
     pub log: RefCell<Vec<String>>,
+    /// The hypervisor lists the domains that changed, as Xen 4.21 does.
+    pub lists_changes: Cell<bool>,
+    changed: RefCell<BTreeSet<u16>>,
+    /// Of which domains the server has asked by number.
+    pub asked: RefCell<Vec<u16>>,
     pub fuse: Rc<Fuse>,
 }
 
@@ -121,6 +129,7 @@ pub struct Simulated {
 
 impl World for Simulated {
     fn domain(&self, domid: DomId) -> DomainState {
+        self.host.asked.borrow_mut().push(domid.0);
         self.host
             .domains
             .borrow()
@@ -147,6 +156,14 @@ impl Machine for Simulated {
         while let Some(next) = self.host.pending.borrow_mut().pop_front() {
             event(next);
         }
+    }
+
+    fn changed_domains(&mut self) -> Option<Vec<(DomId, DomainState)>> {
+        let changed = std::mem::take(&mut *self.host.changed.borrow_mut());
+        let domains = self.host.domains.borrow();
+        let state = |domid| domains.get(&domid).copied().unwrap_or(DomainState::ABSENT);
+        let states = changed.into_iter().map(|domid| (DomId(domid), state(domid)));
+        self.host.lists_changes.get().then(|| states.collect())
     }
 
     fn connect(
@@ -281,9 +298,10 @@ impl Bed {
     }
 
     pub fn with(configuration: Configuration, bytes: usize) -> Bed {
+        let privileged = configuration.privileged;
         let mut bed = Bed::unconnected(configuration, bytes);
-        bed.new_page(0);
-        bed.connect_dom0();
+        bed.new_page(privileged.0);
+        bed.connect(privileged);
         bed.settle();
         bed
     }
@@ -294,22 +312,22 @@ impl Bed {
         bed.new_page(0);
         bed.send(0, MessageType::Write, 0, payload);
         bed.pump();
-        bed.connect_dom0();
+        bed.connect(DomId::DOM0);
         bed
     }
 
-    fn connect_dom0(&mut self) {
-        let page = self.host.pages.borrow()[&0].clone();
-        let channel = self.host.bind(0);
+    fn connect(&mut self, domid: DomId) {
+        self.host.domains.borrow_mut().insert(domid.0, DomainState::ALIVE);
+        let page = self.host.pages.borrow()[&domid.0].clone();
+        let channel = self.host.bind(domid.0);
         let features = self.service().server().configuration().features;
         let fuse = Rc::clone(&self.host.fuse);
         self.service_mut()
-            .adopt(DomId::DOM0, RingLink::adopt(ServerPage(page, fuse), features), channel);
+            .adopt(domid, RingLink::adopt(ServerPage(page, fuse), features), channel);
     }
 
     fn unconnected(configuration: Configuration, bytes: usize) -> Bed {
         let host = Rc::new(Host::default());
-        host.domains.borrow_mut().insert(0, DomainState::ALIVE);
         let store = Store::cold(
             configuration,
             DurableMemory {
@@ -351,7 +369,13 @@ impl Bed {
 
     /// A domain comes to life and dom0 introduces it and makes it a home that it owns.
     pub fn start(&mut self, domid: u16) {
+        self.start_as(domid, DomainState::ALIVE);
+    }
+
+    /// [`Bed::start`] for a domain of which the hypervisor says more.
+    pub fn start_as(&mut self, domid: u16, state: DomainState) {
         self.build(domid);
+        self.host.domains.borrow_mut().insert(domid, state);
         assert_eq!(self.ask(0, MessageType::Introduce, 0, &format!("{domid}|1|1|")), "OK|");
         self.ask(0, MessageType::Mkdir, 0, &format!("/local/domain/{domid}|"));
         self.ask(0, MessageType::SetPerms, 0, &format!("/local/domain/{domid}|n{domid}|"));
@@ -371,6 +395,9 @@ impl Bed {
     /// The guest asks to start anew, and waits until it may.
     pub fn reconnect(&mut self, domid: u16) {
         let guest = self.guests.get_mut(&domid).unwrap();
+        // What was under way belongs to the old stream.
+        guest.outgoing.clear();
+        guest.incoming.clear();
         assert!(guest.ring.request_reconnect(&guest.page));
         assert!(guest.ring.take_notify());
         self.host.kick(domid);
@@ -381,12 +408,15 @@ impl Bed {
     pub fn introduce_again(&mut self, domid: u16) {
         assert_eq!(self.ask(0, MessageType::Introduce, 0, &format!("{domid}|1|2|")), "OK|");
         let guest = self.guests.get_mut(&domid).unwrap();
+        guest.outgoing.clear();
+        guest.incoming.clear();
         guest.ring = ClientRing::adopt(&guest.page);
     }
 
     /// The hypervisor says something of a domain.
     pub fn domain_is(&mut self, domid: u16, state: DomainState) {
         self.host.domains.borrow_mut().insert(domid, state);
+        self.host.changed.borrow_mut().insert(domid);
         self.host.pending.borrow_mut().push_back(Event::DomainsChanged);
         self.settle();
     }

@@ -1,0 +1,137 @@
+# So many of our own guests at once, created and destroyed three times over. Each works as soon as it runs and says so in the store.
+# Afterwards everything is as it was.
+
+TIMES=3
+STORE_DOMID=$(xl domid Xenstore)
+
+counts() {
+    xenstore-control status |
+        grep -E '^(connections|domains|watches|transactions|windows-in-use|tree-blocks|heap-bytes|memory-bytes):'
+}
+
+# figure NAME: what the store says of itself.
+figure() {
+    xenstore-control status | awk -v "name=$1:" '$1 == name { print $2 }'
+}
+
+# about BEFORE NOW PERCENT: NOW is not larger than that many percent more.
+about() {
+    [ "$2" -le $(($1 + $1 * $3 / 100)) ]
+}
+
+channels() {
+    lsevtchn "$STORE_DOMID" && lsevtchn 0
+}
+
+tree() {
+    xenstore-ls -f -p
+}
+
+look() {
+    channels >"/tmp/channels-$1" && tree >"/tmp/tree-$1" && counts >"/tmp/counts-$1"
+}
+
+same_counts() {
+    counts >/tmp/counts-now
+    cmp -s /tmp/counts-before /tmp/counts-now
+}
+
+# The store keeps the trees of its last two checkpoints, with all guests in them, until newer ones take their place: so dom0 works until
+# that has happened.
+checkpoints_pass() {
+    for i in $(seq 40); do
+        same_counts && return
+        xenbus-client latency /tool/crowd 300 >/dev/null || return
+    done
+    because "left: $(diff /tmp/counts-before /tmp/counts-now | tr '\n' ' ')"
+}
+
+# The tools make folders for their first guest and keep them.
+before() {
+    ring_guest first pvh 'friendly=1' && heard first 'start ok' && xl destroy first && await 60 guest_is_gone first || return
+    # Two checkpoints pass, see above. The last value written must be as long as later ones.
+    xenbus-client latency /tool/crowd 1200 && xenbus-client latency /tool/crowd 300 && look before || return
+    LIVE_BEFORE=$(figure tree-live-bytes)
+    HEAP_BEFORE=$(figure heap-used-bytes)
+    cat /tmp/counts-before
+    xl info | grep -E '^(free_memory|nr_cpus)'
+}
+
+# A sign of life for the harness, which gives up a machine that is silent for minutes.
+alive() {
+    [ $(($1 % 50)) != 0 ] || echo "$1 of $GUESTS" >/dev/console
+}
+
+create() {
+    BEGAN=$(microseconds)
+    for i in $(seq "$GUESTS"); do
+        ring_guest_config "crowd-$i" "$1" 'friendly=1' >/tmp/crowd.cfg
+        "$XEN_BIN/xl" create -e -q /tmp/crowd.cfg >/tmp/create 2>&1 || {
+            cat /tmp/create
+            because "creating guest $i failed: $(tail -n 1 /tmp/create)"
+            return
+        }
+        alive "$i"
+    done
+    mark value "create-$1" "$((($(microseconds) - BEGAN) / 1000 / GUESTS)) ms for each of $GUESTS" >/dev/console
+}
+
+reports() {
+    xenstore-ls -f | grep -c '^/local/domain/[0-9]*/data/report = "start ok '
+}
+
+all_have_reported() {
+    [ "$(reports)" = "$GUESTS" ]
+}
+
+all_worked() {
+    await 280 all_have_reported || because "$(reports) of $GUESTS guests have done their work" || return
+    counts
+    mark value "with-$GUESTS-guests" "$(counts | tr '\n' ' ') tree-live-bytes: $(figure tree-live-bytes) heap-used-bytes: $(figure heap-used-bytes)" >/dev/console
+    xl info | grep free_memory
+}
+
+destroy() {
+    BEGAN=$(microseconds)
+    i=0
+    # By number: for a name, xl asks the store for the names of all domains.
+    for domid in $(xl list | awk '$1 ~ /^crowd-/ { print $2 }'); do
+        "$XEN_BIN/xl" destroy "$domid" || because "destroying domain $domid failed" || return
+        i=$((i + 1))
+        alive "$i"
+    done
+    [ "$i" = "$GUESTS" ] || because "xl list had $i of $GUESTS guests" || return
+    mark value destroy "$((($(microseconds) - BEGAN) / 1000 / GUESTS)) ms for each of $GUESTS" >/dev/console
+    rm -f /var/log/xen/console/guest-crowd-*
+}
+
+all_as_before() {
+    checkpoints_pass || return
+    look now || return
+    diff /tmp/channels-before /tmp/channels-now || because "event channels are left: $(diff /tmp/channels-before /tmp/channels-now | tail -n 1)" || return
+    diff /tmp/tree-before /tmp/tree-now || because "the tree differs: $(diff /tmp/tree-before /tmp/tree-now | tail -n 1)" || return
+    LIVE=$(figure tree-live-bytes)
+    HEAP=$(figure heap-used-bytes)
+    mark value afterwards "tree-live-bytes $LIVE (before: $LIVE_BEFORE), heap-used-bytes $HEAP (before: $HEAP_BEFORE)" >/dev/console
+    # Generations grow, and large numbers are longer than small ones.
+    about "$LIVE_BEFORE" "$LIVE" 2 || because "the tree has $LIVE bytes and had $LIVE_BEFORE" || return
+    # Tables that have grown once keep their size, so the first crowd leaves something; those that follow do not.
+    [ "$1" = 1 ] || about "$HEAP_BEFORE" "$HEAP" 2 || because "$HEAP bytes of heap are in use, after the crowd before $HEAP_BEFORE" || return
+    HEAP_BEFORE=$HEAP
+}
+
+sound() {
+    expect OK xenstore-control check || return
+    ! grep -E 'is charged with|panic|trap|corrupt|restart|cannot be|full|ignored' "$(console_log Xenstore)" || because "the store's console tells of trouble"
+}
+
+step before before
+for time in $(seq "$TIMES"); do
+    # Twice PVH, once PV.
+    [ "$time" = 2 ] && type=pv || type=pvh
+    step "create-$time" create "$type" &&
+        step "all-worked-$time" all_worked
+    step "destroy-$time" destroy
+    step "all-as-before-$time" all_as_before "$time"
+done
+step sound sound
