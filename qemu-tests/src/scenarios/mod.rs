@@ -85,10 +85,6 @@ enum Kind {
 
 /// What boots machines of its own; see [`Kind::Own`].
 type Play = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
-    /// It boots machines of its own with the image.
-    Own(OwnRun),
-/// Runs a scenario on machines of its own with this image; the last argument is to be told of every line.
-type OwnRun = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
 
 /// All of them, in the order in which they are run.
 pub const ALL: &[&Scenario] = &[
