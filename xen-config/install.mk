@@ -8,15 +8,16 @@ LIBDIR ?= $(PREFIX)/lib/xenstore-stubdom
 # Where upstream keeps its kernels for domains.
 IMAGEDIR ?= $(PREFIX)/lib/xen/boot
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+DROPINDIR = $(UNITDIR)/xendomains.service.d
 DOCDIR ?= $(PREFIX)/share/doc/xenstore-stubdom
 # Where `make image` leaves its results.
 BUILT ?= target
 
 INSTALLED_BUILT = xenstore-stubdom xenstore-stubdom-pv xenstore-stubdom.symbols xenstore-stubdom-watcher
 
-# $(call configured,MODE,FILE,FOLDER): copies a text file with the folders filled in.
+# $(call configured,MODE,FILE,TO): copies a text file with the folders filled in.
 configured = sed -e 's|@SBINDIR@|$(SBINDIR)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@IMAGEDIR@|$(IMAGEDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' \
-	xen-config/$(2) >'$(DESTDIR)$(3)/$(notdir $(2))' && chmod $(1) '$(DESTDIR)$(3)/$(notdir $(2))'
+	xen-config/$(2) >'$(DESTDIR)$(3)' && chmod $(1) '$(DESTDIR)$(3)'
 
 .PHONY: install uninstall install-test
 
@@ -26,17 +27,19 @@ install:
 	done
 	@mkdir -p '$(DESTDIR)$(SBINDIR)' 2>/dev/null && [ -w '$(DESTDIR)$(SBINDIR)' ] || \
 		{ echo "install: $(DESTDIR)$(SBINDIR) cannot be written; run this as root, or with DESTDIR=…" >&2; exit 1; }
-	@mkdir -p '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(IMAGEDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(DOCDIR)'
+	@mkdir -p '$(DESTDIR)$(LIBDIR)/xendomains' '$(DESTDIR)$(IMAGEDIR)' '$(DESTDIR)$(DROPINDIR)' '$(DESTDIR)$(DOCDIR)'
 	@install -m 644 $(BUILT)/xenstore-stubdom $(BUILT)/xenstore-stubdom-pv '$(DESTDIR)$(IMAGEDIR)'
 	@install -m 644 $(BUILT)/xenstore-stubdom.symbols '$(DESTDIR)$(LIBDIR)'
 	@install -m 755 $(BUILT)/xenstore-stubdom-watcher '$(DESTDIR)$(SBINDIR)'
-	@$(call configured,755,debian/xenstore-stubdom-start,$(LIBDIR))
-	@$(call configured,755,debian/xenstore-stubdom-debian,$(SBINDIR))
-	@$(call configured,644,debian/xenstore-stubdom.service,$(UNITDIR))
-	@$(call configured,644,xenstore-stubdom-watcher.service,$(UNITDIR))
-	@$(call configured,644,README.md,$(DOCDIR))
-	@$(call configured,644,xencommons,$(DOCDIR))
-	@$(call configured,644,selftest.cfg,$(DOCDIR))
+	@$(call configured,755,debian/xenstore-stubdom-start,$(LIBDIR)/xenstore-stubdom-start)
+	@$(call configured,755,debian/xenstore-stubdom-debian,$(SBINDIR)/xenstore-stubdom-debian)
+	@$(call configured,644,debian/xenstore-stubdom.service,$(UNITDIR)/xenstore-stubdom.service)
+	@$(call configured,755,debian/xen-without-store,$(LIBDIR)/xendomains/xen)
+	@$(call configured,644,debian/xendomains.service.conf,$(DROPINDIR)/xenstore-stubdom.conf)
+	@$(call configured,644,xenstore-stubdom-watcher.service,$(UNITDIR)/xenstore-stubdom-watcher.service)
+	@$(call configured,644,README.md,$(DOCDIR)/README.md)
+	@$(call configured,644,xencommons,$(DOCDIR)/xencommons)
+	@$(call configured,644,selftest.cfg,$(DOCDIR)/selftest.cfg)
 	@install -m 644 LICENSE-MIT LICENSE-APACHE '$(DESTDIR)$(DOCDIR)'
 	@echo "installed below $(DESTDIR)$(PREFIX); nothing has been switched over. Next: $(DOCDIR)/README.md"
 
@@ -52,8 +55,9 @@ uninstall:
 	@rm -f '$(DESTDIR)$(LIBDIR)/xenstore-stubdom.symbols' '$(DESTDIR)$(LIBDIR)/xenstore-stubdom-start'
 	@rm -f '$(DESTDIR)$(SBINDIR)/xenstore-stubdom-watcher' '$(DESTDIR)$(SBINDIR)/xenstore-stubdom-debian'
 	@rm -f '$(DESTDIR)$(UNITDIR)/xenstore-stubdom.service' '$(DESTDIR)$(UNITDIR)/xenstore-stubdom-watcher.service'
+	@rm -f '$(DESTDIR)$(LIBDIR)/xendomains/xen' '$(DESTDIR)$(DROPINDIR)/xenstore-stubdom.conf'
 	@for file in README.md xencommons selftest.cfg LICENSE-MIT LICENSE-APACHE; do rm -f "$(DESTDIR)$(DOCDIR)/$$file"; done
-	@for folder in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(IMAGEDIR)' '$(DESTDIR)$(dir $(IMAGEDIR))' '$(DESTDIR)$(UNITDIR)' \
+	@for folder in '$(DESTDIR)$(LIBDIR)/xendomains' '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(DROPINDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(IMAGEDIR)' '$(DESTDIR)$(dir $(IMAGEDIR))' '$(DESTDIR)$(UNITDIR)' \
 		'$(DESTDIR)$(dir $(UNITDIR))'; do \
 		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder"; \
 	done

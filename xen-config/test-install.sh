@@ -63,6 +63,9 @@ try() {
             fail "$script accepts nonsense"
         fi
     done
+    sh -n "$root$prefix/lib/xenstore-stubdom/xendomains/xen"
+    grep -q "PATH=$prefix/lib/xenstore-stubdom/xendomains:" "$root$prefix/lib/systemd/system/xendomains.service.d/xenstore-stubdom.conf" ||
+        fail "xendomains would not find its xen"
     # A second time changes nothing.
     (cd "$root" && find . -type f -exec md5sum {} + | sort) >"$scratch/first"
     install_into PREFIX="$prefix" >/dev/null

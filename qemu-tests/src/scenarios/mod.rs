@@ -80,8 +80,11 @@ enum Kind {
     /// The image is dom0: its options, and the line that ends it.
     ImageAlone(&'static str, fn(&str) -> Option<Result<(), String>>),
     /// It boots machines of its own with the image; the last argument is told of every line.
-    Own(fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>),
+    Own(Play),
 }
+
+/// What boots machines of its own; see [`Kind::Own`].
+type Play = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
 
 /// All of them, in the order in which they are run.
 pub const ALL: &[&Scenario] = &[
