@@ -106,14 +106,21 @@ watchers_killed() {
     counters_go_on
 }
 
+# strike PROCESS: kills it, and counts those that had not ended before.
+strike() {
+    kill -9 "$1" 2>/dev/null
+    wait "$1"
+    [ "$?" = 137 ] && KILLED=$((KILLED + 1))
+}
+
 # Each is killed at another moment of its work.
 readers_killed() {
     KILLED=0
     for i in $(seq 20); do
         /usr/bin/xenstore-ls -f / >/dev/null 2>&1 &
-        READER_PID=$!
+        CLIENT=$!
         usleep $((i * 25000))
-        kill -9 "$READER_PID" 2>/dev/null && KILLED=$((KILLED + 1))
+        strike "$CLIENT"
     done
     echo "$KILLED of 20 were still at work"
     [ "$KILLED" -gt 0 ] || because "all had ended before they could be killed" || return
@@ -124,9 +131,9 @@ writers_killed() {
     KILLED=0
     for i in $(seq 20); do
         /usr/bin/xenstore-write $(seq 40 | sed "s|.*|/killed/pile-$i/& $i|") >/dev/null 2>&1 &
-        WRITER=$!
+        CLIENT=$!
         usleep $((i * 25000))
-        kill -9 "$WRITER" 2>/dev/null && KILLED=$((KILLED + 1))
+        strike "$CLIENT"
     done
     echo "$KILLED of 20 were still at work"
     # Each is one transaction: all of it or nothing.
