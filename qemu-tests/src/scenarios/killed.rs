@@ -3,13 +3,11 @@
 use super::{Kind, PLAIN, Scenario};
 use crate::boot::Size;
 use crate::client_guest;
-use crate::store::Store;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "killed",
     about: "ten guests; guests, xl, clients and xenconsoled are killed in the middle of their work; nothing leaks, nobody notices",
     kind: Kind::Served(include_str!("../../dom0/killed.sh")),
-    stores: &[Store::Pvh, Store::Pv, Store::C],
     // Ten guests of 96 MiB.
     size: Size {
         machine: 2560,

@@ -3,13 +3,11 @@
 use super::{Kind, PLAIN, Scenario};
 use crate::boot::Size;
 use crate::client_guest;
-use crate::store::Store;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "lifecycle",
     about: "a PV and a PVH guest are created, paused, renamed, saved, restored, rebooted, shut down, destroyed; nothing is left",
     kind: Kind::Served(include_str!("../../dom0/lifecycle.sh")),
-    stores: &[Store::Pvh, Store::Pv, Store::C],
     // The image of a saved guest lies in dom0's memory.
     size: Size {
         machine: 2048,
