@@ -86,8 +86,8 @@ leaves_nothing() {
 # look_at_store FOLDER: what must be the same again when all guests are gone.
 look_at_store() {
     mkdir -p "$1"
-    # libxl makes this folder with the first guest and leaves it; each guest's own is below it.
-    xenstore-ls -f >/tmp/tree && grep -vx '/vm = ""' /tmp/tree >"$1/tree" || return
+    # libxl makes these folders with the first guest and leaves them; each guest's own are below them.
+    xenstore-ls -f >/tmp/tree && grep -vxE '/(vm|libxl) = ""' /tmp/tree >"$1/tree" || return
     store_is_a_domain || return 0
     lsevtchn "$(xl domid Xenstore)" >"$1/event-channels" || return
     xenstore-control status >"$1/status" || return

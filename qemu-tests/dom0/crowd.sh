@@ -1,7 +1,6 @@
-# So many of our own guests at once, created and destroyed three times over. Each works as soon as it runs and says so in the store.
+# GUESTS of our own guests at once, created and destroyed TIMES times over. Each works as soon as it runs and says so in the store.
 # Afterwards everything is as it was.
 
-TIMES=3
 STORE_DOMID=$(xl domid Xenstore)
 
 counts() {
@@ -76,8 +75,14 @@ create() {
     mark value "create-$1" "$((($(microseconds) - BEGAN) / 1000 / GUESTS)) ms for each of $GUESTS" >/dev/console
 }
 
+# The domains of the crowd. By number: for a name, xl asks the store for the names of all domains.
+crowd() {
+    xl list | awk '$1 ~ /^crowd-/ { print $2 }'
+}
+
+# What the guests have written so far; one process asks for all of it.
 reports() {
-    xenstore-ls -f | grep -c '^/local/domain/[0-9]*/data/report = "start ok '
+    xenstore-read $(echo "$CROWD" | sed 's|.*|/local/domain/&/data/report|') 2>/dev/null | grep -c '^start ok '
 }
 
 all_have_reported() {
@@ -85,6 +90,8 @@ all_have_reported() {
 }
 
 all_worked() {
+    CROWD=$(crowd)
+    [ "$(echo "$CROWD" | wc -l)" = "$GUESTS" ] || because "xl list has $(echo "$CROWD" | wc -l) of $GUESTS guests" || return
     await 280 all_have_reported || because "$(reports) of $GUESTS guests have done their work" || return
     counts
     mark value "with-$GUESTS-guests" "$(counts | tr '\n' ' ') tree-live-bytes: $(figure tree-live-bytes) heap-used-bytes: $(figure heap-used-bytes)" >/dev/console
@@ -94,8 +101,7 @@ all_worked() {
 destroy() {
     BEGAN=$(microseconds)
     i=0
-    # By number: for a name, xl asks the store for the names of all domains.
-    for domid in $(xl list | awk '$1 ~ /^crowd-/ { print $2 }'); do
+    for domid in $(crowd); do
         "$XEN_BIN/xl" destroy "$domid" || because "destroying domain $domid failed" || return
         i=$((i + 1))
         alive "$i"

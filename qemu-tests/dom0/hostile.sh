@@ -151,6 +151,7 @@ step attack-node-flood attack node-flood pvh
 step attack-value-flood attack value-flood pv
 step ends-in-transactions attack transactions pv
 step ends-with-full-rings attack full pvh
+step ends-with-values-kept attack values-kept pvh
 step port-in-the-page new_port
 step friendly-guests-are-content friendly_guests_are_content
 step nothing-is-left nothing_is_left

@@ -43,8 +43,8 @@ reads() {
 # What a guest's life may change, and its end must restore. look_around FOLDER
 look_around() {
     mkdir -p "$1"
-    # xl makes the two folders with the first guest and never removes them; orders are ours.
-    xenstore-ls -fp | grep -vE '^/(vm|local/domain/0/device-model) = |/data/(order|answer) = ' | sort >"$1/tree"
+    # xl makes these folders with the first guest and never removes them; orders are ours.
+    xenstore-ls -fp | grep -vE '^/(vm|libxl|local/domain/0/device-model) = |/data/(order|answer) = ' | sort >"$1/tree"
     lsevtchn 0 >"$1/channels-of-dom0"
     xl list | awk '{ print $1 }' >"$1/domains"
     ls /sys/bus/xen-backend/devices >"$1/backends" 2>/dev/null

@@ -102,7 +102,8 @@ pub fn add_device_model(archive: &mut Archive, parts: &Parts) -> Result<()> {
     let firmware = [
         format!("{}/boot/hvmloader", parts.bed.tools_folder()),
         "usr/share/seabios/bios-256k.bin".to_owned(),
-        // What boots a kernel that is given directly.
+        // What boots a kernel that is given directly: Debian 12's device model takes the first, Debian 13's the second.
+        "usr/share/qemu/linuxboot.bin".to_owned(),
         "usr/share/qemu/linuxboot_dma.bin".to_owned(),
         "usr/share/qemu/kvmvapic.bin".to_owned(),
         // Wanted even where there is no screen.

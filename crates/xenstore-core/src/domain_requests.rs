@@ -31,24 +31,11 @@ impl<M: Memory> Decision<'_, M> {
             existing,
             remote_port,
         };
+        let features = self.server.features_of(domid);
+        self.actions.push(waiting.action(requester, features));
         self.change(Change::Waiting {
             connection: requester,
             waiting,
-        });
-        let features = self.server.features_of(domid);
-        self.actions.push(match existing {
-            Some(connection) => Action::Rebind {
-                requester,
-                connection,
-                domid,
-                remote_port,
-            },
-            None => Action::Connect {
-                requester,
-                domid,
-                remote_port,
-                features,
-            },
         });
         Ok(Answer::Later)
     }

@@ -107,6 +107,27 @@ pub struct Waiting {
     pub remote_port: u32,
 }
 
+impl Waiting {
+    /// What the machine has to do for it; the domain will be offered these features.
+    pub fn action(&self, requester: ConnectionId, features: u32) -> Action {
+        let (domid, remote_port) = (self.domid, self.remote_port);
+        match self.existing {
+            Some(connection) => Action::Rebind {
+                requester,
+                connection,
+                domid,
+                remote_port,
+            },
+            None => Action::Connect {
+                requester,
+                domid,
+                remote_port,
+                features,
+            },
+        }
+    }
+}
+
 /// Which tree a node change belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Place {

@@ -157,21 +157,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             .connections()
             .filter_map(|(requester, state)| {
                 let waiting = state.waiting.as_ref()?;
-                let (domid, remote_port) = (waiting.domid, waiting.remote_port);
-                Some(match waiting.existing {
-                    Some(connection) => Action::Rebind {
-                        requester,
-                        connection,
-                        domid,
-                        remote_port,
-                    },
-                    None => Action::Connect {
-                        requester,
-                        domid,
-                        remote_port,
-                        features: server.features_of(domid),
-                    },
-                })
+                Some(waiting.action(requester, server.features_of(waiting.domid)))
             })
             .collect();
         let durable = self.store.seal();

@@ -10,7 +10,7 @@ pub const FEW: Scenario = Scenario {
     name: "crowd",
     about: "20 guests at once, three times over; each works, and afterwards tree, event channels and memory are as before",
     kind: Kind::Served(concat!(
-        "GUESTS=20\n",
+        "GUESTS=20 TIMES=3\n",
         include_str!("../../dom0/ring-guests.sh"),
         include_str!("../../dom0/crowd.sh")
     )),
@@ -23,7 +23,7 @@ pub const MANY: Scenario = Scenario {
     about: "as crowd, with 300 guests",
     only_by_name: true,
     kind: Kind::Served(concat!(
-        "GUESTS=300\n",
+        "GUESTS=300 TIMES=3\n",
         include_str!("../../dom0/ring-guests.sh"),
         include_str!("../../dom0/crowd.sh")
     )),

@@ -79,12 +79,12 @@ enum Kind {
     ImageAsGuest(&'static str),
     /// The image is dom0: its options, and the line that ends it.
     ImageAlone(&'static str, fn(&str) -> Option<Result<(), String>>),
-    /// It boots machines of its own with the image.
-    Own(OwnRun),
+    /// It boots machines of its own with the image; the last argument is told of every line.
+    Own(Play),
 }
 
-/// Runs a scenario on machines of its own with this image; the last argument is to be told of every line.
-type OwnRun = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
+/// What boots machines of its own; see [`Kind::Own`].
+type Play = fn(&Ready, Store, &[u8], &mut dyn FnMut(&Transcript)) -> Result<Ended>;
 
 /// All of them, in the order in which they are run.
 pub const ALL: &[&Scenario] = &[

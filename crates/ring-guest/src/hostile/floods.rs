@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use xenstore_wire::{Errno, MessageType};
 
-use super::{Outcome, again, says, works};
+use super::{Outcome, again, hold, says, works};
 use crate::failure::Failure;
 use crate::store::Store;
 
@@ -109,23 +109,35 @@ pub fn nodes(store: &mut Store) -> Outcome {
     ))
 }
 
-/// As many bytes as fit into as many nodes as there may be: nearly two megabytes, written and removed without end.
-pub fn values(store: &mut Store) -> Outcome {
+/// Writes values until there is no space. How many: the limit of nodes ends it, or the store's own memory, which may be smaller.
+fn fill(store: &mut Store) -> Result<u32, String> {
     let value = vec![b'v'; VALUE];
     let made = until_no_space(
         |number| store.write(0, &format!("data/attack/{}/{number}", number % 10), &value),
         NODES,
     )?;
-    if made < NODES * 9 / 10 {
-        return Err(format!(
-            "ENOSPC after {made} values of {VALUE} bytes, long before the limit of nodes"
-        ));
+    if let Some(number) = made.checked_sub(1) {
+        let last = format!("data/attack/{}/{number}", number % 10);
+        if store.read(0, &last).map_err(says)? != value {
+            return Err(format!("{last} is not what was written"));
+        }
     }
-    let last = format!("data/attack/{}/{}", (made - 1) % 10, made - 1);
-    if store.read(0, &last).map_err(says)? != value {
-        return Err(format!("{last} is not what was written"));
+    Ok(made)
+}
+
+/// As many bytes as fit into as many nodes as there may be: nearly two megabytes, written and removed without end.
+pub fn values(store: &mut Store) -> Outcome {
+    let made = fill(store)?;
+    if made > 0 {
+        store.remove("data/attack").map_err(says)?;
     }
-    store.remove("data/attack").map_err(says)?;
     works(store)?;
     again(format!("ENOSPC after {made} values of {VALUE} bytes"))
+}
+
+/// As before, but everything stays.
+pub fn values_kept(store: &mut Store) -> Outcome {
+    let made = fill(store)?;
+    works(store)?;
+    hold(format!("ENOSPC after {made} values of {VALUE} bytes, which stay"))
 }

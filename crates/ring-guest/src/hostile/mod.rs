@@ -82,6 +82,8 @@ attacks! {
     NodeFlood, "node-flood", floods::nodes;
     /// As many nodes as there may be with as many bytes in them as there may be, written and removed without end.
     ValueFlood, "value-flood", floods::values;
+    /// As before, but they stay.
+    ValuesKept, "values-kept", floods::values_kept;
     /// As many transactions as there may be, left open.
     Transactions, "transactions", leftovers::transactions;
 }

@@ -1,8 +1,12 @@
 //! A counter that checks itself: who else uses the store, or dies while using it, must not make it lose, repeat or miss a step.
 
 use std::io;
+use std::time::Duration;
 
 use crate::bus::{Bus, NONE, READ, WRITE, show};
+
+/// Between two steps: others need the processor too, which may be an emulated one.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Counts up the value of `path` in transactions, and says how far, when `path`-stop appears.
 ///
@@ -29,6 +33,7 @@ pub fn count(bus: &mut Bus, path: &str) -> io::Result<()> {
         if steps > 0 {
             expect(bus, NONE, &shadow, steps)?;
         }
+        std::thread::sleep(PAUSE);
     }
     crate::say(&format!("counted {steps}, {conflicts} conflicts"))
 }
