@@ -68,7 +68,7 @@ unit: setup install-test
 
 # On every Xen and in both forms what everything else rests on; the rest once. `make test-long` runs all of it everywhere.
 QUICK = self-test first-light refuses-to-start survives@4.20 \
-	hostile@4.20/pvh lifecycle@4.20/pvh devices@4.20/pvh hvm@4.20/pvh crowd@4.20/pvh grows@4.20/pvh \
+	hostile@4.20/pvh lifecycle@4.20/pvh devices@4.20/pvh hvm@4.20/pvh hvm-reset@4.20/pv crowd@4.20/pvh grows@4.20/pvh \
 	unprivileged@4.20/pvh watcher@4.20/pvh self-test-guest@4.20/pvh numbers@4.20/pvh
 
 bed: image $(BED)

@@ -6,7 +6,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use xenstore_core::{Limit, Quotas, TraceSwitch};
+use xenstore_ring::feature;
 use xenstore_wire::DomId;
+
+/// The bits of the ring page that this server honours.
+const FEATURES: u32 = feature::RECONNECTION | feature::ERROR | feature::WATCHDEPTH | feature::DOMID_ANY;
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct Options {
     pub privileged: Option<DomId>,
     /// Seconds until an event that nobody takes is dropped, `--watch-event-timeout=N`; 20 if not given, 0 = never.
     pub event_timeout: u32,
+    /// Bits of `server_features` that domains are offered, `--features=N`; all that there are if not given.
+    pub features: u32,
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
@@ -62,6 +68,7 @@ const EVENT: &str = "--event";
 const PRIVILEGED: &str = "--priv-domid";
 const TIMEOUT: &str = "--watch-event-timeout";
 const QUOTA: &str = "--quota";
+const OFFER: &str = "--features";
 const TRACE: &str = "--trace";
 const DEBUG_CRASH: &str = "--debug-crash";
 
@@ -72,6 +79,7 @@ impl Options {
             event: None,
             privileged: None,
             event_timeout: 20,
+            features: FEATURES,
             quotas: Quotas::default(),
             debug_crash: false,
             trace: Vec::new(),
@@ -93,6 +101,7 @@ impl Options {
                 PRIVILEGED | "-p" => PRIVILEGED,
                 TIMEOUT => TIMEOUT,
                 QUOTA | "-Q" => QUOTA,
+                OFFER => OFFER,
                 TRACE => TRACE,
                 _ => {
                     options.unknown.push(Unknown::Option(word.to_string()));
@@ -122,6 +131,10 @@ impl Options {
                 self.privileged = Some(DomId(domid.ok_or("a domain number below 32752")?));
             }
             TIMEOUT => self.event_timeout = value.parse().map_err(|_| "a number of seconds")?,
+            OFFER => {
+                let features = value.parse().ok().filter(|bits: &u32| bits & !FEATURES == 0);
+                self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
+            }
             QUOTA => {
                 let expected = "NAME=N with a name that `xenstore-control quota` shows";
                 let (name, amount) = value.split_once('=').ok_or(expected)?;
@@ -143,17 +156,18 @@ mod tests {
 
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
-        let options = Options::parse("--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0");
+        let options = Options::parse("--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14");
         assert_eq!(options.event, Some(7));
         assert_eq!(options.quotas.get(Limit::Nodes), 5000);
         assert_eq!(options.trace, [TraceSwitch::InputOutput]);
         assert_eq!(options.event_timeout, 0);
+        assert_eq!(options.features, 14);
         assert!(options.unknown.is_empty());
     }
 
     #[test]
     fn unknown_words_are_named_and_the_rest_holds() {
-        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0");
+        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16");
         assert_eq!(options.event, Some(3));
         let said: Vec<String> = options.unknown.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -162,6 +176,7 @@ mod tests {
                 "unknown option --internal-db is ignored",
                 "option --priv-domid takes a domain number below 32752, not 'x': ignored",
                 "option --event takes an event channel port above 0, not '0': ignored",
+                "option --features takes a sum of 1, 2, 4 and 8, not '16': ignored",
             ]
         );
     }

@@ -10,7 +10,6 @@ use xen_bindings::evtchn::{self, Port};
 use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
 use xenstore_recovery::{Lost, Store, TooSmall};
-use xenstore_ring::feature;
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
@@ -18,9 +17,6 @@ use crate::console::Log;
 use crate::machine::{Facts, XenMachine};
 use crate::options::Options;
 use crate::page::{DurableRegion, WindowPage};
-
-/// The bits of the ring page that this server honours.
-const FEATURES: u32 = feature::RECONNECTION | feature::ERROR | feature::WATCHDEPTH | feature::DOMID_ANY;
 
 /// Why there is nothing to serve.
 #[derive(Debug)]
@@ -147,7 +143,7 @@ fn cold(
     let configuration = Configuration {
         privileged,
         own,
-        features: FEATURES,
+        features: options.features,
         event_timeout: options.event_timeout,
         // Names come from guests: the hash must not be the same at each start.
         hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
@@ -168,21 +164,21 @@ fn cold(
     // What dom0 has already queued stays; the one event that says "ready" is sent with the first round.
     service.adopt(
         privileged,
-        RingLink::adopt(page, FEATURES),
+        RingLink::adopt(page, options.features),
         Channel::Ring { port: port.0 },
     );
     service
         .machine_mut()
         .log
         .line(&format!("serving domain {privileged} on event channel {event}"));
-    if let Some((link, channel)) = service.machine_mut().loopback(own, FEATURES) {
+    if let Some((link, channel)) = service.machine_mut().loopback(own, options.features) {
         service.adopt(own, link, channel);
     }
     for domid in present.iter().map(|(domid, _)| DomId(*domid)) {
         if domid == privileged || domid == own {
             continue;
         }
-        if let Some((link, channel)) = service.machine_mut().find_ring(domid, FEATURES) {
+        if let Some((link, channel)) = service.machine_mut().find_ring(domid, options.features) {
             service.adopt(domid, link, channel);
             service
                 .machine_mut()

@@ -1,4 +1,5 @@
-# An HVM guest: hvmloader reads through the guest's ring, resets it (by RECONNECT, because the store offers that), and Linux takes it over.
+# An HVM guest: hvmloader reads through the guest's ring and resets it, by RECONNECT where the store offers that and silently where not, and
+# Linux takes it over.
 # The device model in dom0 is one more client, and the back end of the guest's disk.
 
 disk_is_made() {
@@ -24,6 +25,11 @@ guest_starts() {
 # xl makes the node empty, and its Linux writes it as soon as it talks to the store: hvmloader and SeaBIOS are through with the ring then.
 linux_takes_the_ring() {
     await 240 reads "/local/domain/$ID/control/feature-poweroff" 1
+}
+
+ring_was_reset() {
+    store_is_a_domain || return 0
+    xenstore-control status | grep '^ring-resets: [1-9]' || because "the store has seen no reset"
 }
 
 # reaches_userland COUNT
@@ -89,6 +95,7 @@ step disk-is-made disk_is_made
 step remember remember before
 step guest-starts guest_starts &&
     step linux-takes-the-ring linux_takes_the_ring &&
+    step ring-was-reset ring_was_reset &&
     step guest-reaches-userland reaches_userland 1 &&
     step hvmloader-has-read hvmloader_has_read Bed &&
     step guest-uses-its-keys guest_uses_its_keys first &&

@@ -207,10 +207,12 @@ impl<M: Memory> Decision<'_, M> {
             .values()
             .map(|c| c.transactions.len())
             .fold(0, usize::saturating_add);
+        let resets = server.connections.values().map(|c| u64::from(c.resets));
+        let resets = resets.fold(0, u64::saturating_add);
         let mut out = String::new();
         let _infallible = writeln!(
             out,
-            "requests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\ngeneration: {}\n\
+            "requests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\nring-resets: {resets}\ngeneration: {}\n\
              tree-blocks: {}\ntree-live-bytes: {}\ntree-dead-bytes: {}\nevents-queued: {}\nevents-expired: {}",
             server.requests,
             server.connections.len(),

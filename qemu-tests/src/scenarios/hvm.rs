@@ -10,7 +10,7 @@ use crate::optional_parts::OptionalSet;
 use crate::parts::Parts;
 use crate::store::Store;
 
-pub const SCENARIO: Scenario = Scenario {
+pub const RECONNECTING: Scenario = Scenario {
     name: "hvm",
     about: "an HVM guest boots through hvmloader and SeaBIOS, uses its keys and a disk of the device model, and reboots",
     kind: Kind::Served(concat!(
@@ -25,6 +25,15 @@ pub const SCENARIO: Scenario = Scenario {
     },
     extras,
     ..PLAIN
+};
+
+/// hvmloader zeroes the ring's indices without a word where RECONNECTION is not offered.
+pub const RESETTING: Scenario = Scenario {
+    name: "hvm-reset",
+    about: "as hvm, without the feature RECONNECTION: hvmloader resets the ring silently",
+    stores: &Store::OURS,
+    store_options: "--features=14",
+    ..RECONNECTING
 };
 
 fn extras(parts: &Parts) -> Result<Archive> {

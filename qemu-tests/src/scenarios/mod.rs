@@ -103,7 +103,8 @@ pub const ALL: &[&Scenario] = &[
     &refuses_to_start::SCENARIO,
     &devices::SCENARIO,
     &driver_domain::SCENARIO,
-    &hvm::SCENARIO,
+    &hvm::RECONNECTING,
+    &hvm::RESETTING,
     &numbers::SCENARIO,
     &debian::SCENARIO,
 ];
