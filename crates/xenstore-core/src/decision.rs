@@ -27,6 +27,11 @@ use crate::tree::Memory;
 /// both indexes of a large directory (about 30, in blocks that are at least half full) and in the table of ids (4).
 const LASTING_OVERHEAD: usize = 128;
 
+/// A domain that is charged with more than this part of the tree's capacity counts as a large one: 1/16.
+const SHARE: usize = 16;
+/// The part of the tree's capacity that large domains cannot have: 1/4.
+const KEPT_FOR_SMALL: usize = 4;
+
 /// The payload of a successful reply, or the news that it comes later.
 pub(crate) enum Answer {
     /// Sent with the type of the request.
@@ -580,7 +585,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let room = if self.caller.privileged {
             tree.room_with_reserve()
         } else {
-            tree.room()
+            tree.room().saturating_sub(self.kept_from_the_largest())
         };
         if needed > room {
             return Err(Errno::ENOSPC);
@@ -590,6 +595,19 @@ impl<'s, M: Memory> Decision<'s, M> {
             .saturating_add(LASTING_OVERHEAD);
         self.added = self.added.saturating_add(lasting);
         Ok(())
+    }
+
+    /// Bytes that are not for the caller because it holds more than its share already: when room gets short, the largest accounts
+    /// are refused first, so that one guest cannot take it all from the others.
+    fn kept_from_the_largest(&self) -> usize {
+        let capacity = self.server.tree.capacity();
+        let (_, held) = self.charged_to(self.caller.domid);
+        let share = capacity / SHARE;
+        if held > u64::try_from(share).unwrap_or(u64::MAX) {
+            capacity / KEPT_FOR_SMALL
+        } else {
+            0
+        }
     }
 
     /// Makes one node whose parent exists.

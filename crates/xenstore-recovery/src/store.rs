@@ -16,6 +16,9 @@ use crate::slots::{self, Slot};
 /// Bytes of room in the tree below which more pages are asked for: more than a round of requests can take.
 const ROOM_KEPT: usize = 1 << 20;
 
+/// Records between two checkpoints that are made for want of room: a checkpoint costs about as much as some dozens of records.
+const RECORDS_BETWEEN: u64 = 256;
+
 /// Everything committed so far is durable. Only [`Store::seal`] makes one, and every function that lets a client see
 /// something wants to see it.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Store<P: Pages> {
     places: Places,
     /// The roots that each side's checkpoint needs.
     held: [Vec<Root>; 2],
+    /// The last record before the newest checkpoint.
+    checkpointed: u64,
     figures: StoreFigures,
     encoded: Vec<u8>,
 }
@@ -99,6 +104,7 @@ impl<P: Pages> Store<P> {
             log: Log::behind(Side::B, 0),
             places: Places::default(),
             held: Default::default(),
+            checkpointed: 0,
             figures: StoreFigures::default(),
             encoded: Vec::new(),
         };
@@ -146,6 +152,7 @@ impl<P: Pages> Store<P> {
             log,
             places: Places::default(),
             held: Default::default(),
+            checkpointed: 0,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -241,6 +248,7 @@ impl<P: Pages> Store<P> {
         self.server.hold(&roots);
         if checkpoint::write(self.server.pages_mut(), side, sequence, &body) {
             self.log = Log::behind(side, sequence);
+            self.checkpointed = sequence;
             self.figures.checkpoints = self.figures.checkpoints.saturating_add(1);
         }
     }
@@ -283,9 +291,20 @@ impl<P: Pages> Store<P> {
     /// Background upkeep of at most about `budget` bytes of work; invisible to clients. More pages are asked for where few
     /// are left.
     pub fn tidy(&mut self, budget: usize) {
+        self.let_go_of_the_past();
         let short = self.server.tree().room() < ROOM_KEPT;
         self.server.pages_mut().grow_when_short(short);
         self.server.tidy(budget);
+    }
+
+    /// Checkpoints keep the trees that they were made of, and with them all that was removed since. Where room is short, they are
+    /// made sooner than the log asks for.
+    fn let_go_of_the_past(&mut self) {
+        let tree = self.server.tree();
+        let since = self.log.sequence().saturating_sub(self.checkpointed);
+        if since >= RECORDS_BETWEEN && tree.room() < tree.capacity() / 4 {
+            self.checkpoint();
+        }
     }
 
     /// What was done.

@@ -215,3 +215,33 @@ fn a_guest_that_is_given_up_again_and_again_does_not_fill_the_log() {
     let told = log.iter().filter(|line| line.contains("is ignored")).count();
     assert_eq!(told, 20, "{log:?}");
 }
+
+#[test]
+fn a_guest_that_takes_all_the_room_it_can_get_leaves_room_for_the_others() {
+    let mut bed = Bed::with(Configuration::default(), 3456 * 1024);
+    bed.start(5);
+    bed.start(6);
+    let value = "v".repeat(1900);
+    let mut taken = 0;
+    while bed.ask(5, Write, 0, &format!("x/{taken}|{value}")) == "OK|" {
+        taken += 1;
+        assert!(taken < 1000, "its own limits come first");
+    }
+    assert!(taken > 300, "{taken} values");
+    for number in 0..50 {
+        assert_eq!(
+            bed.ask(6, Write, 0, &format!("x/{number}|{value}")),
+            "OK|",
+            "value {number}"
+        );
+    }
+    // What it had becomes room again soon after its end, though checkpoints still hold the tree of before.
+    bed.domain_is(5, DomainState::ABSENT);
+    let mut rounds = 0;
+    while bed.service().server().tree().room() < bed.service().server().tree().capacity() / 2 {
+        assert_eq!(bed.ask(6, Write, 0, &format!("y|{rounds}")), "OK|");
+        rounds += 1;
+        assert!(rounds < 1000, "room: {}", bed.service().server().tree().room());
+    }
+    bed.check();
+}

@@ -51,12 +51,17 @@ pub struct Figures {
 }
 
 impl<M: Memory> Arena<M> {
+    /// Bytes of blocks that could be written and kept if there were none.
+    fn capacity(&self) -> usize {
+        let total = (self.chunks.len()).saturating_add(self.memory.chunks_to_come() as usize);
+        total
+            .saturating_sub((FOR_CLEANER + OPEN) as usize)
+            .saturating_mul(CHUNK / 8 * 7)
+    }
+
     /// Bytes of blocks that can still be written and kept, without and with the reserve.
     fn room(&self) -> (usize, usize) {
-        let total = (self.chunks.len()).saturating_add(self.memory.chunks_to_come() as usize);
-        let usable = total
-            .saturating_sub((FOR_CLEANER + OPEN) as usize)
-            .saturating_mul(CHUNK / 8 * 7);
+        let usable = self.capacity();
         let [small, large] = self.live;
         let taken = weight(small, false).saturating_add(weight(large, true));
         let ids = self.counts.ids().saturating_add(self.memory.ids_to_come()) as usize;
@@ -86,6 +91,11 @@ fn weight(bytes: usize, large: bool) -> usize {
 }
 
 impl<M: Memory> Tree<M> {
+    /// Bytes that the tree can hold in all, by the measure of [`Tree::room`].
+    pub fn capacity(&self) -> usize {
+        self.arena.capacity()
+    }
+
     /// Bytes that updates may still take, by the measure of [`Tree::cost_of`]. The reserve is not in it.
     pub fn room(&self) -> usize {
         self.arena.room().0
