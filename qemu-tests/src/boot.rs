@@ -146,7 +146,7 @@ impl Ready {
         options: &str,
         last: impl Fn(&str) -> Option<Result<(), String>>,
     ) -> Result<Ended> {
-        let file = self.folder.join(format!("{name}.image"));
+        let file = self.folder.join(format!("{name}-xen{}.image", self.parts.bed));
         fs::write(&file, image)?;
         let machine = Machine {
             xen: self.xen.clone(),

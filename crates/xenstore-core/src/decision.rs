@@ -32,6 +32,15 @@ const SHARE: usize = 16;
 /// The part of the tree's capacity that large domains cannot have: 1/4.
 const KEPT_FOR_SMALL: usize = 4;
 
+/// Why a request was refused that was well-formed and allowed.
+#[derive(Clone, Copy)]
+enum Refused {
+    /// By this limit of this domain.
+    Limit(Limit, DomId),
+    /// For want of memory in the store.
+    NoRoom,
+}
+
 /// The payload of a successful reply, or the news that it comes later.
 pub(crate) enum Answer {
     /// Sent with the type of the request.
@@ -77,8 +86,8 @@ pub(crate) struct Decision<'s, M: Memory> {
     added: usize,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
-    /// The limit that this request met last, and whose it is, for the log.
-    limit_met: Cell<Option<(Limit, DomId)>>,
+    /// What this request met last, for the log.
+    refused: Cell<Option<Refused>>,
 }
 
 /// Decides one input.
@@ -245,7 +254,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             charged: BTreeMap::new(),
             added: 0,
             collected: None,
-            limit_met: Cell::new(None),
+            refused: Cell::new(None),
         }
     }
 
@@ -286,7 +295,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             Ok(reply) => reply,
             Err(errno) => {
                 self.undo();
-                self.log_limit(header);
+                self.log_refusal(header);
                 (MessageType::Error, error(errno))
             }
         };
@@ -297,20 +306,28 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.finish()
     }
 
-    /// Says which limit a failed request met: on the wire they all look alike.
-    fn log_limit(&mut self, header: Header) {
-        let Some((limit, domid)) = self.limit_met.take() else {
-            return;
+    /// Says what a failed request met: on the wire all limits look alike.
+    fn log_refusal(&mut self, header: Header) {
+        let caller = self.caller.domid;
+        let why = match self.refused.take() {
+            None => return,
+            Some(Refused::Limit(limit, domid)) => {
+                let most = self.domain(domid).map_or(0, |domain| domain.quotas.get(limit));
+                format!("domain {domid} has reached its limit {} of {most}", limit.name())
+            }
+            Some(Refused::NoRoom) => {
+                let tree = &self.server.tree;
+                format!(
+                    "the store has {} bytes of room left of {}",
+                    tree.room(),
+                    tree.capacity()
+                )
+            }
         };
-        let most = self.domain(domid).map_or(0, |domain| domain.quotas.get(limit));
         let request = MessageType::from_wire(header.kind).map_or("request", MessageType::name);
         self.actions.push(Action::Log {
-            about: Some(self.caller.domid),
-            line: format!(
-                "domain {}: {request} refused, domain {domid} has reached its limit {} of {most}",
-                self.caller.domid,
-                limit.name()
-            ),
+            about: Some(caller),
+            line: format!("domain {caller}: {request} refused, {why}"),
         });
     }
 
@@ -484,7 +501,7 @@ impl<'s, M: Memory> Decision<'s, M> {
                 .domain(domid)
                 .is_some_and(|domain| domain.quotas.reached(limit, amount));
         if reached {
-            self.limit_met.set(Some((limit, domid)));
+            self.refused.set(Some(Refused::Limit(limit, domid)));
         }
         reached
     }
@@ -569,7 +586,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         let (_, bytes) = self.charged_to(owner);
         if owner != self.server.configuration.privileged && domain.quotas.reached(Limit::Memory, bytes) {
-            self.limit_met.set(Some((Limit::Memory, owner)));
+            self.refused.set(Some(Refused::Limit(Limit::Memory, owner)));
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -588,6 +605,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             tree.room().saturating_sub(self.kept_from_the_largest())
         };
         if needed > room {
+            self.refused.set(Some(Refused::NoRoom));
             return Err(Errno::ENOSPC);
         }
         let lasting = payload
