@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use xen_bindings::{Window, memory};
-use xenstore_recovery::Pages;
+use xenstore_recovery::{EXTENT, Pages};
 use xenstore_ring::SharedPage;
 
 /// One page of another domain (or our own loopback page).
@@ -27,6 +27,9 @@ impl SharedPage for WindowPage {
         self.0.write(offset, bytes);
     }
 }
+
+// An extent of the store never lies in two parts of the region, because boot adds whole units.
+const _: () = assert!(memory::DURABLE_UNIT.is_multiple_of(EXTENT));
 
 /// The durable region: what boot found, and what was added since.
 #[derive(Debug)]

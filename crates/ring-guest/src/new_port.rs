@@ -1,7 +1,7 @@
-//! A guest whose page names another event channel than the toolstack does: a server that introduces it must use the one in the page
-//! (`evtchn_port`, Xen 4.21), and one that introduces it again must use the one in the request.
+//! A guest whose page names another event channel than the toolstack does: a server to which it is introduced must use the one in the
+//! page (`evtchn_port`, Xen 4.21).
 //!
-//! It says when it is ready for each, and the toolstack does its part.
+//! It says when it is ready, and the toolstack releases and introduces it.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,4 +1,5 @@
-//! Looking at another domain from a program in dom0's Linux: is it there, why did it end, what is in its registers and its memory.
+//! Looking at another domain from a program in dom0's Linux: is it there, why did it end, what is in its registers and its memory; and,
+//! for tests, ending it.
 //!
 //! Everything goes through `/dev/xen/privcmd` straight to Xen. Nothing here uses Xenstore, so it works when the store is what has
 //! ended. The control interface has a version that depends on Xen's release (4.17 to 4.22 are known); it is probed once.

@@ -8,38 +8,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use xenstore_wire::{DomId, Errno, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Permissions};
+use xenstore_wire::{DomId, Errno, Header, MessageType, PAYLOAD_MAX, PathBuf};
 
-use crate::account::node_size;
+use crate::allowance::Refused;
 use crate::connection::{Cause, Connection, ConnectionId, Fault, QueuedMessage};
 use crate::domain::Domain;
 use crate::events::Source;
 use crate::input::{Channel, Input, Time, World};
-use crate::overlay::{ChangedNode, View};
+use crate::overlay::View;
 use crate::policy::Caller;
-use crate::quota::Limit;
-use crate::record::{Action, Change, NodeChange, Output, Place, Record};
+use crate::record::{Action, Change, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Facets, Transaction, Write};
 use crate::tree::Memory;
-
-/// What a node takes besides name, value and permissions, at most: the head of its block (about 40 bytes), its entries in
-/// both indexes of a large directory (about 30, in blocks that are at least half full) and in the table of ids (4).
-const LASTING_OVERHEAD: usize = 128;
-
-/// A domain that is charged with more than this part of the tree's capacity counts as a large one: 1/16.
-const SHARE: usize = 16;
-/// The part of the tree's capacity that large domains cannot have: 1/4.
-const KEPT_FOR_SMALL: usize = 4;
-
-/// Why a request was refused that was well-formed and allowed.
-#[derive(Clone, Copy)]
-enum Refused {
-    /// By this limit of this domain.
-    Limit(Limit, DomId),
-    /// For want of memory in the store.
-    NoRoom,
-}
 
 /// The payload of a successful reply, or the news that it comes later.
 pub(crate) enum Answer {
@@ -81,13 +62,13 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub outputs: Vec<Output>,
     pub actions: Vec<Action>,
     /// Nodes and bytes charged so far by this decision.
-    charged: BTreeMap<DomId, (i64, i64)>,
+    pub charged: BTreeMap<DomId, (i64, i64)>,
     /// Bytes of the tree's memory that this decision's changes take for good, at most.
-    added: usize,
+    pub added: usize,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
     /// What this request met last, for the log.
-    refused: Cell<Option<Refused>>,
+    pub refused: Cell<Option<Refused>>,
 }
 
 /// Decides one input.
@@ -306,31 +287,6 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.finish()
     }
 
-    /// Says what a failed request met: on the wire all limits look alike.
-    fn log_refusal(&mut self, header: Header) {
-        let caller = self.caller.domid;
-        let why = match self.refused.take() {
-            None => return,
-            Some(Refused::Limit(limit, domid)) => {
-                let most = self.domain(domid).map_or(0, |domain| domain.quotas.get(limit));
-                format!("domain {domid} has reached its limit {} of {most}", limit.name())
-            }
-            Some(Refused::NoRoom) => {
-                let tree = &self.server.tree;
-                format!(
-                    "the store has {} bytes of room left of {}",
-                    tree.room(),
-                    tree.capacity()
-                )
-            }
-        };
-        let request = MessageType::from_wire(header.kind).map_or("request", MessageType::name);
-        self.actions.push(Action::Log {
-            about: Some(caller),
-            line: format!("domain {caller}: {request} refused, {why}"),
-        });
-    }
-
     /// All or nothing: a request that fails changes nothing.
     fn undo(&mut self) {
         self.changes.clear();
@@ -493,31 +449,6 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.server.domains.get(&domid)
     }
 
-    /// The limit of the caller, if it has any and `amount` is at it.
-    pub fn over(&self, limit: Limit, amount: u64) -> bool {
-        let domid = self.caller.domid;
-        let reached = !self.caller.privileged
-            && self
-                .domain(domid)
-                .is_some_and(|domain| domain.quotas.reached(limit, amount));
-        if reached {
-            self.refused.set(Some(Refused::Limit(limit, domid)));
-        }
-        reached
-    }
-
-    /// The longest path (relative to its own) that the caller may name.
-    pub fn path_limit(&self) -> Option<usize> {
-        if self.caller.privileged {
-            return None;
-        }
-        let limit = self
-            .domain(self.caller.domid)
-            .map(|domain| domain.quotas.get(Limit::PathMax))
-            .unwrap_or(0);
-        (limit != 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX))
-    }
-
     /// Notes that the transaction, if there is one, observed this of its snapshot.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
@@ -547,230 +478,6 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.change(Change::Wrote { connection, id, write });
         Ok(())
     }
-
-    fn touch(&mut self, connection: ConnectionId, id: u32, open: &Transaction) -> Result<(), Errno> {
-        if self.over(Limit::TransactionNodes, (open.touched() as u64).saturating_add(1)) {
-            self.keep(Change::TransactionFailed { connection, id });
-            return Err(Errno::ENOSPC);
-        }
-        Ok(())
-    }
-
-    fn charge(&mut self, domid: DomId, nodes: i64, bytes: i64) {
-        let amounts = self.charged.entry(domid).or_default();
-        amounts.0 = amounts.0.saturating_add(nodes);
-        amounts.1 = amounts.1.saturating_add(bytes);
-    }
-
-    /// What `domid` has once this decision is applied: nodes (its transaction's own included) and bytes.
-    fn charged_to(&self, domid: DomId) -> (i64, u64) {
-        let account = self.domain(domid).map(|domain| domain.account).unwrap_or_default();
-        let (nodes, bytes) = self.charged.get(&domid).copied().unwrap_or_default();
-        let in_transaction = match (self.place, self.transaction) {
-            (Place::Transaction { .. }, Some((_, open))) => open.nodes.get(&domid).copied().unwrap_or(0),
-            _ => 0,
-        };
-        let memory = i64::try_from(account.memory())
-            .unwrap_or(i64::MAX)
-            .saturating_add(bytes);
-        let nodes = account.nodes.saturating_add(in_transaction).saturating_add(nodes);
-        (nodes, u64::try_from(memory).unwrap_or(0))
-    }
-
-    fn memory_allows(&self, owner: DomId) -> Result<(), Errno> {
-        if self.caller.privileged {
-            return Ok(());
-        }
-        let Some(domain) = self.domain(owner) else {
-            return Ok(());
-        };
-        let (_, bytes) = self.charged_to(owner);
-        if owner != self.server.configuration.privileged && domain.quotas.reached(Limit::Memory, bytes) {
-            self.refused.set(Some(Refused::Limit(Limit::Memory, owner)));
-            return Err(Errno::ENOMEM);
-        }
-        Ok(())
-    }
-
-    /// The tree's memory is for everyone: below its reserve only privileged callers may add to it. What this decision adds
-    /// for good is counted together, because applying it must not fail; what one change needs while it is made is free
-    /// again when the next one comes.
-    fn room(&mut self, path: Path<'_>, value: usize, permissions: usize) -> Result<(), Errno> {
-        let tree = &self.server.tree;
-        let payload = value.saturating_add(permissions.saturating_mul(4));
-        let needed = self.added.saturating_add(tree.cost_of(self.view.base(), path, payload));
-        let room = if self.caller.privileged {
-            tree.room_with_reserve()
-        } else {
-            tree.room().saturating_sub(self.kept_from_the_largest())
-        };
-        if needed > room {
-            self.refused.set(Some(Refused::NoRoom));
-            return Err(Errno::ENOSPC);
-        }
-        let lasting = payload
-            .saturating_add(path.name().len())
-            .saturating_add(LASTING_OVERHEAD);
-        self.added = self.added.saturating_add(lasting);
-        Ok(())
-    }
-
-    /// Bytes that are not for the caller because it holds more than its share already: when room gets short, the largest accounts
-    /// are refused first, so that one guest cannot take it all from the others.
-    fn kept_from_the_largest(&self) -> usize {
-        let capacity = self.server.tree.capacity();
-        let (_, held) = self.charged_to(self.caller.domid);
-        let share = capacity / SHARE;
-        if held > u64::try_from(share).unwrap_or(u64::MAX) {
-            capacity / KEPT_FOR_SMALL
-        } else {
-            0
-        }
-    }
-
-    /// Makes one node whose parent exists.
-    pub fn create_node(&mut self, path: &PathBuf, value: &[u8], permissions: Permissions) -> Result<(), Errno> {
-        let owner = permissions.owner();
-        let entries = permissions.entries().len();
-        self.room(path.as_path(), value.len(), entries)?;
-        let (nodes, _) = self.charged_to(self.caller.domid);
-        if self.over(Limit::Nodes, u64::try_from(nodes).unwrap_or(0).saturating_add(1))
-            || self.over(Limit::NodeSize, node_size(value.len(), entries, 0))
-        {
-            return Err(Errno::ENOSPC);
-        }
-        if let Some(parent) = path.as_path().parent()
-            && let Some(found) = self.view.find(parent)
-        {
-            let name = (path.as_path().name().len() as u64).saturating_add(1);
-            let names = found.child_names().saturating_add(name);
-            let parent_owner = found.permissions().owner();
-            let size = node_size(found.value().len(), found.entries().count(), names);
-            if self.over(Limit::NodeSize, size) {
-                return Err(Errno::ENOSPC);
-            }
-            self.charge(parent_owner, 0, i64::try_from(name).unwrap_or(0));
-        }
-        let size = node_size(value.len(), entries, 0).saturating_add(path.as_path().as_str().len() as u64);
-        self.charge(owner, 1, i64::try_from(size).unwrap_or(i64::MAX));
-        self.memory_allows(owner)?;
-        let node = ChangedNode {
-            value: Box::from(value),
-            permissions: permissions.clone(),
-            child_names: 0,
-        };
-        self.view.create(path, node);
-        let generation = self.next_generation();
-        let change = NodeChange::Create {
-            path: path.clone(),
-            value: Box::from(value),
-            permissions,
-            generation,
-        };
-        self.node(change);
-        Ok(())
-    }
-
-    pub fn set_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
-        let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
-            return Err(Errno::ENOENT);
-        };
-        let entries = node.permissions.entries().len();
-        self.room(path.as_path(), value.len(), entries)?;
-        if self.over(Limit::NodeSize, node_size(value.len(), entries, node.child_names)) {
-            return Err(Errno::ENOSPC);
-        }
-        let owner = node.permissions.owner();
-        let more = length(value.len()).saturating_sub(length(node.value.len()));
-        self.charge(owner, 0, more);
-        if more > 0 {
-            self.memory_allows(owner)?;
-        }
-        node.value = Box::from(value);
-        self.view.put(path, node);
-        let generation = self.next_generation();
-        self.node(NodeChange::SetValue {
-            path: path.clone(),
-            value: Box::from(value),
-            generation,
-        });
-        Ok(())
-    }
-
-    pub fn replace_permissions(&mut self, path: &PathBuf, permissions: &Permissions) -> Result<(), Errno> {
-        let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
-            return Err(Errno::ENOENT);
-        };
-        self.room(path.as_path(), node.value.len(), permissions.entries().len())?;
-        let size = |list: &Permissions| {
-            let node = node_size(node.value.len(), list.entries().len(), node.child_names);
-            i64::try_from(node.saturating_add(path.as_path().as_str().len() as u64)).unwrap_or(i64::MAX)
-        };
-        let (before, after) = (size(&node.permissions), size(permissions));
-        self.charge(node.permissions.owner(), -1, before.saturating_neg());
-        self.charge(permissions.owner(), 1, after);
-        node.permissions = permissions.clone();
-        self.view.put(path, node);
-        let generation = self.next_generation();
-        let change = NodeChange::SetPermissions {
-            path: path.clone(),
-            permissions: permissions.clone(),
-            generation,
-        };
-        self.node(change);
-        Ok(())
-    }
-
-    /// Removes a node and all below it; the events of each are told while it can still be seen, deepest first.
-    pub fn remove_node(&mut self, path: &PathBuf) {
-        // A list of (path, visited), not recursion: a guest chooses how deep its tree is (XSA-418).
-        let mut stack: Vec<(PathBuf, bool)> = Vec::from([(path.clone(), false)]);
-        while let Some((node, visited)) = stack.pop() {
-            if !visited {
-                // A commit tells a subtree from its root down, a plain removal from its leaves up.
-                if self.collected.is_some() {
-                    self.tell_removal(&node, node == *path);
-                }
-                let children = self.view.children(node.as_path());
-                stack.push((node, true));
-                stack.extend(children.into_iter().rev().map(|child| (child, false)));
-                continue;
-            }
-            if let Some(found) = self.view.find(node.as_path()) {
-                let owner = found.permissions().owner();
-                let size = node_size(found.value().len(), found.entries().count(), found.child_names())
-                    .saturating_add(node.as_path().as_str().len() as u64);
-                self.charge(owner, -1, i64::try_from(size).unwrap_or(i64::MAX).saturating_neg());
-            }
-            if self.collected.is_none() {
-                self.tell_removal(&node, node == *path);
-            }
-        }
-        if let Some(parent) = path.as_path().parent()
-            && let Some(owner) = self.view.find(parent).map(|found| found.permissions().owner())
-        {
-            self.charge(
-                owner,
-                0,
-                length(path.as_path().name().len()).saturating_add(1).saturating_neg(),
-            );
-        }
-        self.view.remove(path);
-        let generation = self.next_generation();
-        self.node(NodeChange::Remove {
-            path: path.clone(),
-            generation,
-        });
-    }
-
-    fn node(&mut self, change: NodeChange) {
-        let place = self.place;
-        self.change(Change::Node { place, change });
-    }
-}
-
-fn length(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn error(errno: Errno) -> Vec<u8> {

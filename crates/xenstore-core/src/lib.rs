@@ -21,6 +21,7 @@
 extern crate alloc;
 
 mod account;
+mod allowance;
 mod apply;
 mod connection;
 mod control;
@@ -30,6 +31,7 @@ mod domain_requests;
 mod events;
 mod input;
 mod limit_requests;
+mod node_changes;
 mod node_requests;
 mod overlay;
 mod policy;

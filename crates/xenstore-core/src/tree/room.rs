@@ -106,26 +106,6 @@ impl<M: Memory> Tree<M> {
         self.arena.room().1
     }
 
-    /// Whether updates that cost so much may be let in.
-    pub fn can_take(&self, cost: usize) -> bool {
-        cost <= self.room()
-    }
-
-    /// Whether the node at `path` may get a value of this length (in bytes) and this many permission entries, in the
-    /// present state; ancestors that are missing included. Those who are `privileged` may use the reserve.
-    pub fn has_room(&self, path: Path<'_>, value: usize, permissions: usize, privileged: bool) -> bool {
-        let cost = self.cost_of(
-            self.current(),
-            path,
-            value.saturating_add(permissions.saturating_mul(4)),
-        );
-        cost <= if privileged {
-            self.room_with_reserve()
-        } else {
-            self.room()
-        }
-    }
-
     /// An upper bound of what it costs to create, change or remove the node at `path`, ancestors that are missing
     /// included; `payload` is the length of the new value plus 4 for each permission entry. In bytes, for the time both
     /// the old and the new root are held. Visits the blocks that [`Tree::find`] visits.

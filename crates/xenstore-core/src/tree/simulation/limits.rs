@@ -98,7 +98,7 @@ fn fill(tree: &mut Tree<PlainMemory>, dice: &mut Dice, value_max: u64) -> u64 {
     loop {
         let value = vec![7; dice.below(value_max + 1) as usize];
         let at = format!("/f{nodes}");
-        if !tree.has_room(path(&at), value.len(), 1, false) {
+        if tree.cost_of(tree.current(), path(&at), value.len() + 4) > tree.room() {
             return nodes;
         }
         let root = tree.create(tree.current(), path(&at), &value, &owned_by(0), nodes, nodes);

@@ -1,0 +1,159 @@
+//! Changing single nodes, within what the caller is allowed: each change goes to the view of this decision and into its record.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use xenstore_wire::{Errno, PathBuf, Permissions};
+
+use crate::account::node_size;
+use crate::decision::Decision;
+use crate::overlay::ChangedNode;
+use crate::quota::Limit;
+use crate::record::{Change, NodeChange};
+use crate::tree::Memory;
+
+impl<M: Memory> Decision<'_, M> {
+    /// Makes one node whose parent exists.
+    pub fn create_node(&mut self, path: &PathBuf, value: &[u8], permissions: Permissions) -> Result<(), Errno> {
+        let owner = permissions.owner();
+        let entries = permissions.entries().len();
+        self.room(path.as_path(), value.len(), entries)?;
+        let (nodes, _) = self.charged_to(self.caller.domid);
+        if self.over(Limit::Nodes, u64::try_from(nodes).unwrap_or(0).saturating_add(1))
+            || self.over(Limit::NodeSize, node_size(value.len(), entries, 0))
+        {
+            return Err(Errno::ENOSPC);
+        }
+        if let Some(parent) = path.as_path().parent()
+            && let Some(found) = self.view.find(parent)
+        {
+            let name = (path.as_path().name().len() as u64).saturating_add(1);
+            let names = found.child_names().saturating_add(name);
+            let parent_owner = found.permissions().owner();
+            let size = node_size(found.value().len(), found.entries().count(), names);
+            if self.over(Limit::NodeSize, size) {
+                return Err(Errno::ENOSPC);
+            }
+            self.charge(parent_owner, 0, i64::try_from(name).unwrap_or(0));
+        }
+        let size = node_size(value.len(), entries, 0).saturating_add(path.as_path().as_str().len() as u64);
+        self.charge(owner, 1, i64::try_from(size).unwrap_or(i64::MAX));
+        self.memory_allows(owner)?;
+        let node = ChangedNode {
+            value: Box::from(value),
+            permissions: permissions.clone(),
+            child_names: 0,
+        };
+        self.view.create(path, node);
+        let generation = self.next_generation();
+        let change = NodeChange::Create {
+            path: path.clone(),
+            value: Box::from(value),
+            permissions,
+            generation,
+        };
+        self.node(change);
+        Ok(())
+    }
+
+    pub fn set_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
+        let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
+            return Err(Errno::ENOENT);
+        };
+        let entries = node.permissions.entries().len();
+        self.room(path.as_path(), value.len(), entries)?;
+        if self.over(Limit::NodeSize, node_size(value.len(), entries, node.child_names)) {
+            return Err(Errno::ENOSPC);
+        }
+        let owner = node.permissions.owner();
+        let more = length(value.len()).saturating_sub(length(node.value.len()));
+        self.charge(owner, 0, more);
+        if more > 0 {
+            self.memory_allows(owner)?;
+        }
+        node.value = Box::from(value);
+        self.view.put(path, node);
+        let generation = self.next_generation();
+        self.node(NodeChange::SetValue {
+            path: path.clone(),
+            value: Box::from(value),
+            generation,
+        });
+        Ok(())
+    }
+
+    pub fn replace_permissions(&mut self, path: &PathBuf, permissions: &Permissions) -> Result<(), Errno> {
+        let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
+            return Err(Errno::ENOENT);
+        };
+        self.room(path.as_path(), node.value.len(), permissions.entries().len())?;
+        let size = |list: &Permissions| {
+            let node = node_size(node.value.len(), list.entries().len(), node.child_names);
+            i64::try_from(node.saturating_add(path.as_path().as_str().len() as u64)).unwrap_or(i64::MAX)
+        };
+        let (before, after) = (size(&node.permissions), size(permissions));
+        self.charge(node.permissions.owner(), -1, before.saturating_neg());
+        self.charge(permissions.owner(), 1, after);
+        node.permissions = permissions.clone();
+        self.view.put(path, node);
+        let generation = self.next_generation();
+        let change = NodeChange::SetPermissions {
+            path: path.clone(),
+            permissions: permissions.clone(),
+            generation,
+        };
+        self.node(change);
+        Ok(())
+    }
+
+    /// Removes a node and all below it; the events of each are told while it can still be seen, deepest first.
+    pub fn remove_node(&mut self, path: &PathBuf) {
+        // A list of (path, visited), not recursion: a guest chooses how deep its tree is (XSA-418).
+        let mut stack: Vec<(PathBuf, bool)> = Vec::from([(path.clone(), false)]);
+        while let Some((node, visited)) = stack.pop() {
+            if !visited {
+                // A commit tells a subtree from its root down, a plain removal from its leaves up.
+                if self.collected.is_some() {
+                    self.tell_removal(&node, node == *path);
+                }
+                let children = self.view.children(node.as_path());
+                stack.push((node, true));
+                stack.extend(children.into_iter().rev().map(|child| (child, false)));
+                continue;
+            }
+            if let Some(found) = self.view.find(node.as_path()) {
+                let owner = found.permissions().owner();
+                let size = node_size(found.value().len(), found.entries().count(), found.child_names())
+                    .saturating_add(node.as_path().as_str().len() as u64);
+                self.charge(owner, -1, i64::try_from(size).unwrap_or(i64::MAX).saturating_neg());
+            }
+            if self.collected.is_none() {
+                self.tell_removal(&node, node == *path);
+            }
+        }
+        if let Some(parent) = path.as_path().parent()
+            && let Some(owner) = self.view.find(parent).map(|found| found.permissions().owner())
+        {
+            self.charge(
+                owner,
+                0,
+                length(path.as_path().name().len()).saturating_add(1).saturating_neg(),
+            );
+        }
+        self.view.remove(path);
+        let generation = self.next_generation();
+        self.node(NodeChange::Remove {
+            path: path.clone(),
+            generation,
+        });
+    }
+
+    fn node(&mut self, change: NodeChange) {
+        let place = self.place;
+        self.change(Change::Node { place, change });
+    }
+}
+
+fn length(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
