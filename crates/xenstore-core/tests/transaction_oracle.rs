@@ -11,7 +11,7 @@ mod oracle;
 
 use std::ops::AddAssign;
 
-use oracle::events::{Expected, Watcher, seen};
+use oracle::events::{Expected, Seen, Watcher, seen};
 use oracle::{DOM0, Host, Random, parent, tops};
 use xenstore_wire::MessageType::{self, *};
 
@@ -238,7 +238,11 @@ impl Interleaving {
             self.figures.read_only += 1;
             return;
         };
-        let seen_before = (answer.reply == "OK|").then(|| seen(again)).unwrap_or_default();
+        let seen_before = if answer.reply == "OK|" {
+            seen(again)
+        } else {
+            Seen::new()
+        };
         let redone = redo(again, &open);
         if answer.reply == "OK|" {
             if let Some(different) = redone.different {
