@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use xenstore_core::options::{self, Expected};
-use xenstore_core::{Quotas, TraceSwitch};
+use xenstore_core::{ConflictLimits, Quotas, TraceSwitch};
 use xenstore_ring::feature;
 use xenstore_wire::DomId;
 
@@ -26,6 +26,9 @@ pub struct Options {
     pub features: u32,
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
+    /// How those pay who make others' commits fail: `--conflict-burst-limit=N`, `--conflict-history-ms=N`,
+    /// `--conflict-rate-limit-is-aggregate=true|false`, by oxenstored's names.
+    pub conflicts: ConflictLimits,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
     pub debug_crash: bool,
     /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
@@ -71,6 +74,9 @@ const TIMEOUT: &str = "--watch-event-timeout";
 const QUOTA: &str = "--quota";
 const OFFER: &str = "--features";
 const TRACE: &str = "--trace";
+const BURST: &str = "--conflict-burst-limit";
+const HISTORY: &str = "--conflict-history-ms";
+const AGGREGATE: &str = "--conflict-rate-limit-is-aggregate";
 const DEBUG_CRASH: &str = "--debug-crash";
 
 impl Options {
@@ -82,6 +88,7 @@ impl Options {
             event_timeout: 20,
             features: FEATURES,
             quotas: Quotas::default(),
+            conflicts: ConflictLimits::default(),
             debug_crash: false,
             trace: Vec::new(),
             unknown: Vec::new(),
@@ -104,6 +111,9 @@ impl Options {
                 QUOTA | "-Q" => QUOTA,
                 OFFER => OFFER,
                 TRACE => TRACE,
+                BURST => BURST,
+                HISTORY => HISTORY,
+                AGGREGATE => AGGREGATE,
                 _ => {
                     options.unknown.push(Unknown::Option(word.to_string()));
                     continue;
@@ -140,6 +150,12 @@ impl Options {
                 let (limit, amount) = options::quota(value).map_err(|Expected(what)| what)?;
                 self.quotas.set(limit, amount);
             }
+            BURST => self.conflicts.burst = value.parse().map_err(|_| "a number of conflicts, 0 for no limit")?,
+            HISTORY => {
+                let time = value.parse().ok().filter(|time| (1..=60_000).contains(time));
+                self.conflicts.history_ms = time.ok_or("a time from 1 to 60000")?;
+            }
+            AGGREGATE => self.conflicts.aggregate = value.parse().map_err(|_| "true or false")?,
             _ => self.trace.push(options::trace(value).map_err(|Expected(what)| what)?),
         }
         Ok(())
@@ -160,6 +176,19 @@ mod tests {
         assert_eq!(options.event_timeout, 0);
         assert_eq!(options.features, 14);
         assert!(options.unknown.is_empty());
+    }
+
+    #[test]
+    fn what_conflicts_cost_can_be_set() {
+        let line = "--conflict-burst-limit=2,--conflict-history-ms=80,--conflict-rate-limit-is-aggregate=false";
+        let options = Options::parse(line);
+        let conflicts = options.conflicts;
+        assert_eq!(
+            (conflicts.burst, conflicts.history_ms, conflicts.aggregate),
+            (2, 80, false)
+        );
+        assert!(options.unknown.is_empty());
+        assert_eq!(Options::parse("--conflict-history-ms=0").unknown.len(), 1);
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn cold(
         // Names come from guests: the hash must not be the same at each start.
         hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
         quotas: options.quotas.clone(),
+        conflicts: options.conflicts,
         debug_crash: options.debug_crash,
         trace: options.trace.clone(),
     };

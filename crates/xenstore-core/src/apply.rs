@@ -19,7 +19,13 @@ impl<M: Memory> Server<M> {
     /// Makes a record's changes and queues its outputs. The same call serves live and in recovery.
     pub fn apply(&mut self, record: &Record) {
         for change in &record.changes {
-            self.apply_change(change);
+            match change {
+                Change::Remembered { domid } => self.remember(*domid, record),
+                Change::Lost { .. } | Change::Leased { .. } | Change::LeasesEnded => {
+                    self.apply_loss(change, record.time);
+                }
+                _ => self.apply_change(change),
+            }
         }
         for output in &record.outputs {
             self.queue(output);
@@ -99,11 +105,12 @@ impl<M: Memory> Server<M> {
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.last_transaction = *id;
                     state.transactions.insert(*id, Transaction::default());
+                    self.transactions = self.transactions.saturating_add(1);
                 }
                 self.raise_maxima(*connection);
             }
             Change::TransactionBegan { connection, id } => {
-                let root = self.tree.current();
+                let (root, generation) = (self.tree.current(), self.generation);
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     self.tree.retain(root);
                     self.tree.retain(root);
@@ -111,6 +118,7 @@ impl<M: Memory> Server<M> {
                         snapshot: root,
                         own: root,
                     });
+                    open.begun = generation;
                 }
             }
             Change::Observed {
@@ -154,6 +162,7 @@ impl<M: Memory> Server<M> {
                     .get_mut(connection)
                     .and_then(|state| state.transactions.remove(id));
                 if let Some(closed) = closed {
+                    self.leases.end_of(*connection, Some(*id));
                     self.forget_transaction(*connection, &closed);
                 }
             }
@@ -215,6 +224,7 @@ impl<M: Memory> Server<M> {
                     .or_insert_with(|| Domain::new(*unique_id, features, quotas));
             }
             Change::DomainForgotten { domid } => {
+                self.conflicts.forget(*domid);
                 self.domains.remove(domid);
                 for domain in self.domains.values_mut() {
                     if domain.target == Some(*domid) {
@@ -245,6 +255,11 @@ impl<M: Memory> Server<M> {
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
             Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::Nested { connection, id, step } => self.nest(*connection, *id, *step),
+            Change::Won { connection } => self.set_losing(*connection, None),
+            Change::CreditReturned { points, next } => self.conflicts.give_back(points, *next, &mut self.domains),
+            // These need the whole record.
+            Change::Remembered { .. } | Change::Lost { .. } | Change::Leased { .. } | Change::LeasesEnded => {}
             Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
@@ -441,6 +456,8 @@ impl<M: Memory> Server<M> {
     }
 
     fn close_all_transactions(&mut self, connection: ConnectionId) {
+        self.leases.end_of(connection, None);
+        self.set_losing(connection, None);
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
@@ -450,14 +467,14 @@ impl<M: Memory> Server<M> {
     }
 
     fn forget_transaction(&mut self, connection: ConnectionId, closed: &Transaction) {
-        if let Some(Roots { snapshot, own }) = closed.roots {
-            self.tree.release(own);
-            self.tree.release(snapshot);
+        self.transactions = self.transactions.saturating_sub(1);
+        for root in closed.held() {
+            self.tree.release(root);
         }
         self.charge_transaction(connection, 0, closed.bytes);
     }
 
-    fn charge_transaction(&mut self, connection: ConnectionId, more: usize, less: usize) {
+    pub(crate) fn charge_transaction(&mut self, connection: ConnectionId, more: usize, less: usize) {
         let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
             return;
         };
@@ -548,7 +565,7 @@ impl<M: Memory> Server<M> {
     }
 }
 
-fn transaction(
+pub(crate) fn transaction(
     connections: &mut BTreeMap<ConnectionId, Connection>,
     connection: ConnectionId,
     id: u32,

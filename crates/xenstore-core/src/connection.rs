@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::DomId;
 
 use crate::input::{Channel, Time};
+use crate::lease::Losing;
 use crate::record::Waiting;
 use crate::transaction::Transaction;
 use crate::watch::WatchPath;
@@ -229,6 +230,8 @@ pub struct Connection {
     /// Requests received since the connection began.
     pub requests: u64,
     pub(crate) transactions: BTreeMap<u32, Transaction>,
+    /// Its transaction that keeps losing.
+    pub(crate) losing: Option<Losing>,
     /// The highest transaction id given out.
     pub(crate) last_transaction: u32,
     /// Its watches in the order of registration: number and path (the index holds the rest).
@@ -253,6 +256,7 @@ impl Connection {
             deadline: None,
             requests: 0,
             transactions: BTreeMap::new(),
+            losing: None,
             last_transaction: 0,
             watches: BTreeMap::new(),
             unconsumed: BTreeMap::new(),

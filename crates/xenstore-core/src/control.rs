@@ -225,8 +225,31 @@ impl<M: Memory> Decision<'_, M> {
             server.events.queued,
             server.events.expired,
         );
+        self.conflicts(&mut out);
         let _infallible = self.world.report(&mut out);
         text(out)
+    }
+
+    fn conflicts(&self, out: &mut String) {
+        let server = self.server;
+        let limits = &server.configuration.conflicts;
+        let figures = server.conflict_figures();
+        let paused = server.domains.values().filter(|domain| limits.pauses(domain.lacking));
+        let _infallible = writeln!(
+            out,
+            "conflicts: {}\nconflicts-without-culprit: {}\nconflicts-by-lease: {}\nconflict-points-taken: {}\n\
+             conflict-burst-limit: {}\nconflict-history-ms: {}\nconflict-rate-limit-is-aggregate: {}\ndomains-paused: {}\n\
+             leases-given: {}",
+            figures.lost,
+            figures.without_culprit,
+            figures.by_lease,
+            figures.points,
+            limits.burst,
+            limits.history_ms,
+            limits.aggregate,
+            paused.count(),
+            figures.leases,
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use crate::events::Source;
 use crate::input::{Channel, Input, Time, World};
 use crate::overlay::View;
 use crate::policy::Caller;
-use crate::record::{Action, Change, Output, Place, Record};
+use crate::record::{Action, Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Facets, Transaction, Write};
 use crate::tree::Memory;
@@ -67,6 +67,8 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub added: usize,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
+    /// Lines for the log that stay when the request fails.
+    pub lines: Vec<Action>,
     /// What this request met last, for the log.
     pub refused: Cell<Option<Refused>>,
 }
@@ -157,34 +159,20 @@ pub(crate) fn decide<'s, M: Memory>(
             let crash = Change::DebugCrash { allowed: debug_crash };
             simple(now, quotas.chain(trace).chain([crash]), [])
         }
-        Input::Timeout => {
-            let due = server.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-            let mut expired = Vec::new();
-            let mut lines = Vec::new();
-            for (_, id) in due {
-                let Some(connection) = server.connections.get(id) else {
-                    continue;
-                };
-                let before = expired.len();
-                expired.extend(connection.queue.expired(now).map(|number| Change::EventExpired {
-                    connection: *id,
-                    number,
-                }));
-                let (domid, dropped) = (connection.domid, expired.len().saturating_sub(before));
-                lines.push(Action::Log {
-                    about: Some(domid),
-                    line: format!(
-                        "domain {domid}: {dropped} events dropped that it did not take within {} s",
-                        server.configuration.event_timeout
-                    ),
-                });
-            }
-            simple(now, expired, lines)
-        }
+        Input::Nested {
+            connection,
+            transaction,
+            step,
+        } => simple(now, server.nested(connection, transaction, step), []),
+        Input::Timeout => crate::timeouts::decide(server, now),
     }
 }
 
-fn simple(time: Time, changes: impl IntoIterator<Item = Change>, actions: impl IntoIterator<Item = Action>) -> Record {
+pub(crate) fn simple(
+    time: Time,
+    changes: impl IntoIterator<Item = Change>,
+    actions: impl IntoIterator<Item = Action>,
+) -> Record {
     Record {
         time,
         changes: changes.into_iter().collect(),
@@ -251,6 +239,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             charged: BTreeMap::new(),
             added: 0,
             collected: None,
+            lines: Vec::new(),
             refused: Cell::new(None),
         }
     }
@@ -344,7 +333,9 @@ impl<'s, M: Memory> Decision<'s, M> {
     }
 
     pub fn finish(mut self) -> Record {
+        self.remember();
         let place = self.place;
+        self.actions.append(&mut self.lines);
         let mut changes = self.kept;
         changes.append(&mut self.changes);
         let charged = self.charged.into_iter().filter(|(_, amounts)| *amounts != (0, 0));
@@ -443,6 +434,17 @@ impl<'s, M: Memory> Decision<'s, M> {
         }
     }
 
+    /// What it changes in the store.
+    pub fn node_changes(&self) -> impl Iterator<Item = &NodeChange> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Node {
+                place: Place::Store,
+                change,
+            } => Some(change),
+            _ => None,
+        })
+    }
+
     pub fn change(&mut self, change: Change) {
         self.changes.push(change);
     }
@@ -470,6 +472,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
+        self.claim_lease(id, open, path);
         match open.seen(path) {
             Some(seen) if seen.include(facets) => return Ok(()),
             Some(_) => {}
@@ -500,6 +503,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
+        self.claim_lease(id, open, write.path());
         self.touch(connection, id, open)?;
         self.change(Change::Wrote {
             connection,

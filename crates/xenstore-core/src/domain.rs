@@ -27,6 +27,10 @@ pub struct Domain {
     pub account: Account,
     /// The largest values of its account so far.
     pub maxima: Maxima,
+    /// Points of conflict credit that it lacks.
+    pub lacking: u32,
+    /// Commits of others that it made fail.
+    pub conflicts: u64,
 }
 
 /// The largest values seen.
@@ -65,6 +69,8 @@ impl Domain {
             quotas,
             account: Account::default(),
             maxima: Maxima::default(),
+            lacking: 0,
+            conflicts: 0,
         }
     }
 }

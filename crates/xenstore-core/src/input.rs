@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Header};
 
 use crate::connection::{ConnectionId, Epoch, Fault};
+use crate::nesting::Nesting;
 use crate::quota::Limit;
 use crate::settings::TraceSwitch;
 
@@ -158,6 +159,16 @@ pub enum Input<'a> {
         trace: &'a [TraceSwitch],
         /// `xenstore-control crash` is allowed.
         debug_crash: bool,
+    },
+    /// A child of an open transaction begins or ends. Only embedders of this crate can do that: the wire has no room for it.
+    /// What does not fit (no such transaction, no child, too many) changes nothing.
+    Nested {
+        /// Whose.
+        connection: ConnectionId,
+        /// The id of the transaction.
+        transaction: u32,
+        /// What becomes of the child.
+        step: Nesting,
     },
     /// A deadline named by [`crate::Server::next_deadline`] passed.
     Timeout,

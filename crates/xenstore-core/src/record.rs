@@ -9,6 +9,8 @@ use xenstore_wire::{DomId, Header, PathBuf, Permissions};
 
 use crate::connection::{ConnectionId, Epoch, Fault, QueuedMessage};
 use crate::input::{Channel, Time};
+use crate::lease::Footprint;
+use crate::nesting::Nesting;
 use crate::settings::TraceSwitch;
 use crate::transaction::{Facets, Write};
 use crate::watch::WatchPath;
@@ -311,6 +313,54 @@ pub enum Change {
         connection: ConnectionId,
         /// Its id.
         id: u32,
+    },
+    /// A child of a transaction begins, or ends.
+    Nested {
+        /// Whose.
+        connection: ConnectionId,
+        /// The id of the transaction.
+        id: u32,
+        /// What becomes of the child.
+        step: Nesting,
+    },
+    /// The changes of this record are remembered: they may make transactions of others fail.
+    Remembered {
+        /// Who made them.
+        domid: DomId,
+    },
+    /// A commit failed because of a conflict.
+    Lost {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+        /// The domains that pay for it.
+        culprits: Vec<DomId>,
+        /// A lease was in its way.
+        leased: bool,
+        /// What it had observed, if it has lost often enough to get a lease for that.
+        footprint: Option<Footprint>,
+    },
+    /// The client's transaction that kept losing has succeeded.
+    Won {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// The transaction that kept losing begins again, and others leave alone what it had observed.
+    Leased {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
+    /// Leases whose time is up end.
+    LeasesEnded,
+    /// Points of conflict credit come back.
+    CreditReturned {
+        /// How many to whom.
+        points: Vec<(DomId, u32)>,
+        /// When the next does.
+        next: Time,
     },
     /// A transaction is over.
     TransactionClosed {

@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of quotas, events and records: the writes were allowed when they were made.
 
+use alloc::vec::Vec;
+
 use xenstore_wire::{Errno, Path, PathBuf};
 
 use crate::node_requests::{access, to_be_made};
@@ -11,18 +13,26 @@ use crate::policy::{Caller, Rights};
 use crate::transaction::{Facets, Transaction, Write, Written};
 use crate::tree::Memory;
 
+/// Why a commit fails.
+pub(crate) enum Failure<'o> {
+    /// It breaks a limit now.
+    Limit(Errno),
+    /// Something of these nodes is not as it was.
+    Conflict(Vec<(Path<'o>, Facets)>),
+}
+
 /// The transaction's own view, going along with its commit.
-pub(crate) struct Rehearsal<'s, M: Memory> {
+pub(crate) struct Rehearsal<'s, 'o, M: Memory> {
     then: View<'s, M>,
     caller: Caller,
-    open: &'s Transaction,
+    open: &'o Transaction,
     /// The newest write after which something was observed: later ones need not be done again here.
     last: usize,
 }
 
-impl<'s, M: Memory> Rehearsal<'s, M> {
+impl<'s, 'o, M: Memory> Rehearsal<'s, 'o, M> {
     /// Begins with the snapshot.
-    pub fn new(snapshot: View<'s, M>, caller: Caller, open: &'s Transaction) -> Self {
+    pub fn new(snapshot: View<'s, M>, caller: Caller, open: &'o Transaction) -> Self {
         let last = open.observed.last_key_value().map_or(0, |(moment, _)| *moment);
         Rehearsal {
             then: snapshot,
@@ -35,10 +45,10 @@ impl<'s, M: Memory> Rehearsal<'s, M> {
     /// Before the write with this index is done on `now`: what was observed before it still holds, and the node above what
     /// it made is there. (Where others removed that one meanwhile, the write would make a node that the transaction has
     /// never seen missing.) Then it is done here.
-    pub fn before(&mut self, index: usize, written: &Written, now: &View<'_, M>) -> Result<(), Errno> {
+    pub fn before(&mut self, index: usize, written: &'o Written, now: &View<'_, M>) -> Result<(), Failure<'o>> {
         self.holds(index, now)?;
         if written.top().parent().is_some_and(|parent| now.find(parent).is_none()) {
-            return Err(Errno::EAGAIN);
+            return Err(Failure::Conflict(Vec::from([(written.top(), Facets::WRITING)])));
         }
         if index < self.last {
             self.repeat(&written.write);
@@ -47,13 +57,15 @@ impl<'s, M: Memory> Rehearsal<'s, M> {
     }
 
     /// What was observed after so many writes would be observed the same in `now`, which has had as many.
-    pub fn holds(&self, writes: usize, now: &View<'_, M>) -> Result<(), Errno> {
+    pub fn holds(&self, writes: usize, now: &View<'_, M>) -> Result<(), Failure<'o>> {
         let moment = u32::try_from(writes).unwrap_or(u32::MAX);
-        let mut observed = self.open.observed.get(&moment).into_iter().flatten();
-        if observed.all(|(path, facets)| self.same(now, path.as_path(), *facets)) {
+        let observed = self.open.observed.get(&moment).into_iter().flatten();
+        let others = observed.filter(|(path, facets)| !self.same(now, path.as_path(), **facets));
+        let others: Vec<_> = others.map(|(path, facets)| (path.as_path(), *facets)).collect();
+        if others.is_empty() {
             Ok(())
         } else {
-            Err(Errno::EAGAIN)
+            Err(Failure::Conflict(others))
         }
     }
 

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Access, DomId, Path, Permissions};
 
+use crate::conflict::{ConflictFigures, ConflictLimits, Conflicts};
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::input::{Input, Time, World};
+use crate::lease::Leases;
 use crate::policy::Caller;
 use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
@@ -31,6 +33,8 @@ pub struct Configuration {
     pub hash_seed: u64,
     /// The limits of domains, until an administrator sets others.
     pub quotas: Quotas,
+    /// How those pay who make others' commits fail.
+    pub conflicts: ConflictLimits,
     /// `xenstore-control crash` is allowed.
     pub debug_crash: bool,
     /// The trace switches that are on from the start.
@@ -46,6 +50,7 @@ impl Default for Configuration {
             event_timeout: 20,
             hash_seed: 0,
             quotas: Quotas::default(),
+            conflicts: ConflictLimits::default(),
             debug_crash: false,
             trace: Vec::new(),
         }
@@ -80,6 +85,10 @@ pub struct Server<M: Memory> {
     pub(crate) maxima: Maxima,
     pub(crate) events: EventFigures,
     pub(crate) requests: u64,
+    pub(crate) conflicts: Conflicts,
+    pub(crate) leases: Leases,
+    /// Transactions of all connections.
+    pub(crate) transactions: usize,
 }
 
 impl<M: Memory> Server<M> {
@@ -116,6 +125,9 @@ impl<M: Memory> Server<M> {
             maxima: Maxima::default(),
             events: EventFigures::default(),
             requests: 0,
+            conflicts: Conflicts::default(),
+            leases: Leases::default(),
+            transactions: 0,
             configuration,
         };
         server.domains.insert(
@@ -151,7 +163,9 @@ impl<M: Memory> Server<M> {
 
     /// The time by which [`Input::Timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let event = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let others = [self.conflicts.due(), self.leases.due()];
+        event.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// The connection, unless it is gone.
@@ -181,7 +195,8 @@ impl<M: Memory> Server<M> {
     }
 
     /// Requests of this connection may be taken: it is not ignored, does not wait for an action, and is below the limits
-    /// at which C xenstored stops reading a ring (`outstanding`, `memory`), or at which a socket client must read first.
+    /// at which C xenstored stops reading a ring (`outstanding`, `memory`), or at which a socket client must read first,
+    /// and has not made too many commits of others fail.
     pub fn may_read(&self, id: ConnectionId) -> bool {
         let Some(connection) = self.connections.get(&id) else {
             return false;
@@ -197,7 +212,13 @@ impl<M: Memory> Server<M> {
                 .quotas
                 .reached(Limit::Outstanding, connection.outstanding() as u64)
                 && !domain.quotas.reached(Limit::Memory, domain.account.memory())
+                && !self.configuration.conflicts.pauses(domain.lacking)
         })
+    }
+
+    /// What was counted of conflicts.
+    pub fn conflict_figures(&self) -> ConflictFigures {
+        self.conflicts.figures
     }
 
     /// What an administrator set.

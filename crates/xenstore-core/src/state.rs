@@ -8,12 +8,14 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Permissions};
 
+use crate::conflict::Conflicts;
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
+use crate::lease::Leases;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
-use crate::transaction::Roots;
+use crate::transaction::Transaction;
 use crate::tree::{Memory, Root, Tree, Unreadable};
 use crate::watch::{Watch, WatchIndex, WatchKey};
 
@@ -33,6 +35,8 @@ pub struct State {
     maxima: Maxima,
     events: EventFigures,
     requests: u64,
+    conflicts: Conflicts,
+    leases: Leases,
 }
 
 /// A state to be saved. Has the form of [`State`], field by field, and borrows from the server.
@@ -51,6 +55,8 @@ pub struct SavedState<'s> {
     maxima: &'s Maxima,
     events: &'s EventFigures,
     requests: u64,
+    conflicts: &'s Conflicts,
+    leases: &'s Leases,
 }
 
 impl<M: Memory> Server<M> {
@@ -70,6 +76,8 @@ impl<M: Memory> Server<M> {
             maxima: &self.maxima,
             events: &self.events,
             requests: self.requests,
+            conflicts: &self.conflicts,
+            leases: &self.leases,
         }
     }
 
@@ -79,9 +87,7 @@ impl<M: Memory> Server<M> {
             .connections
             .values()
             .flat_map(|connection| connection.transactions.values());
-        let of_transactions = transactions
-            .filter_map(|open| open.roots)
-            .flat_map(|roots| [roots.snapshot, roots.own]);
+        let of_transactions = transactions.flat_map(Transaction::held);
         core::iter::once(self.tree.current()).chain(of_transactions).collect()
     }
 
@@ -105,10 +111,12 @@ impl<M: Memory> Server<M> {
             .connections
             .values()
             .flat_map(|connection| connection.transactions.values());
-        let held: Vec<Root> = transactions
-            .filter_map(|open| open.roots)
-            .flat_map(|Roots { snapshot, own }| [snapshot, own])
-            .collect();
+        let held: Vec<Root> = transactions.flat_map(Transaction::held).collect();
+        let transactions = state
+            .connections
+            .values()
+            .map(|connection| connection.transactions.len());
+        let transactions = transactions.fold(0, usize::saturating_add);
         let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
         let connections = state.connections.iter();
         let deadlines: BTreeSet<_> = connections
@@ -127,6 +135,9 @@ impl<M: Memory> Server<M> {
             maxima: state.maxima,
             events: state.events,
             requests: state.requests,
+            conflicts: state.conflicts,
+            leases: state.leases,
+            transactions,
             configuration: state.configuration,
         })
     }

@@ -147,6 +147,10 @@ pub(crate) struct Transaction {
     pub nodes: BTreeMap<DomId, i64>,
     /// Bytes charged to its connection's domain.
     pub bytes: usize,
+    /// The newest generation when it took its snapshot.
+    pub begun: u64,
+    /// How it was when each child that is open began, outermost first (see `nesting`).
+    pub outer: Vec<Transaction>,
 }
 
 impl Transaction {
@@ -157,6 +161,26 @@ impl Transaction {
             used.first = Some(self.named);
             self.named = self.named.saturating_add(1);
         }
+    }
+
+    /// The path that a request named first.
+    pub fn first(&self) -> Option<&PathBuf> {
+        let first = self.uses.iter().find(|(_, used)| used.first == Some(0));
+        first.map(|(path, _)| path)
+    }
+
+    /// No request has named a path in it.
+    pub fn is_fresh(&self) -> bool {
+        self.named == 0
+    }
+
+    /// The roots of the tree that it holds.
+    pub fn held(&self) -> impl Iterator<Item = Root> + '_ {
+        let snapshot = self.roots.map(|roots| roots.snapshot);
+        let own = core::iter::once(self)
+            .chain(&self.outer)
+            .filter_map(|state| state.roots);
+        snapshot.into_iter().chain(own.map(|roots| roots.own))
     }
 
     /// When a path was first named; one that was only removed along with a node above it, when that was.

@@ -9,9 +9,9 @@ use crate::decision::{Answer, Decision, Outcome};
 use crate::overlay::View;
 use crate::quota::Limit;
 use crate::record::{Change, Place};
-use crate::rehearsal::Rehearsal;
-use crate::transaction::{Transaction, Write};
-use crate::tree::Memory;
+use crate::rehearsal::{Failure, Rehearsal};
+use crate::transaction::{Facets, Transaction, Write};
+use crate::tree::{Memory, Root};
 
 impl<M: Memory> Decision<'_, M> {
     pub fn transaction_start(&mut self, id: ConnectionId) -> Outcome {
@@ -45,16 +45,18 @@ impl<M: Memory> Decision<'_, M> {
             _ => return Err(Errno::EINVAL),
         };
         let (id, open) = self.transaction.ok_or(Errno::ENOENT)?;
+        self.transaction = None;
+        let outcome = if commit {
+            self.commit(connection, id, open)
+        } else {
+            Ok(())
+        };
         // Whatever comes of it, the transaction is over.
         self.keep(Change::TransactionClosed { connection, id });
-        self.transaction = None;
-        if commit {
-            self.commit(open)?;
-        }
-        Ok(Answer::ok())
+        outcome.map(|()| Answer::ok())
     }
 
-    fn commit(&mut self, open: &Transaction) -> Result<(), Errno> {
+    fn commit(&mut self, connection: ConnectionId, id: u32, open: &Transaction) -> Result<(), Errno> {
         if open.failed {
             return Err(Errno::ENOMEM);
         }
@@ -66,10 +68,30 @@ impl<M: Memory> Decision<'_, M> {
         if open.outdated {
             return Err(Errno::EAGAIN);
         }
+        let writes = open.writes.iter().map(|written| &written.write);
+        if let Err(errno) = self.server.breaks_lease(self.now, connection, id, writes) {
+            self.lost(connection, id, open, &[], true);
+            return Err(errno);
+        }
+        match self.merge(open, roots.snapshot) {
+            Ok(()) => {}
+            Err(Failure::Limit(errno)) => return Err(errno),
+            Err(Failure::Conflict(paths)) => {
+                self.lost(connection, id, open, &paths, false);
+                return Err(Errno::EAGAIN);
+            }
+        }
+        self.tell_collected(open);
+        self.won(connection, open);
+        Ok(())
+    }
+
+    /// Does the transaction's writes on the store, as long as what it observed holds.
+    fn merge<'o>(&mut self, open: &'o Transaction, snapshot: Root) -> Result<(), Failure<'o>> {
         self.place = Place::Store;
         self.collected = Some(Vec::new());
-        let mut rehearsal = (roots.snapshot != self.server.current())
-            .then(|| Rehearsal::new(View::new(&self.server.tree, roots.snapshot), self.caller, open));
+        let mut rehearsal = (snapshot != self.server.current())
+            .then(|| Rehearsal::new(View::new(&self.server.tree, snapshot), self.caller, open));
         for (index, written) in open.writes.iter().enumerate() {
             if let Some(rehearsal) = &mut rehearsal {
                 rehearsal.before(index, written, &self.view)?;
@@ -81,15 +103,14 @@ impl<M: Memory> Decision<'_, M> {
                 Write::Permissions(path, permissions) => self.write_permissions(path, permissions),
             };
             outcome.map_err(|errno| match errno {
-                Errno::ENOSPC | Errno::ENOMEM => errno,
+                Errno::ENOSPC | Errno::ENOMEM => Failure::Limit(errno),
                 // It was allowed in the transaction's own view: the store is another now.
-                _ => Errno::EAGAIN,
+                _ => Failure::Conflict(Vec::from([(written.write.path().as_path(), Facets::WRITING)])),
             })?;
         }
-        if let Some(rehearsal) = &rehearsal {
-            rehearsal.holds(open.writes.len(), &self.view)?;
+        match &rehearsal {
+            Some(rehearsal) => rehearsal.holds(open.writes.len(), &self.view),
+            None => Ok(()),
         }
-        self.tell_collected(open);
-        Ok(())
     }
 }

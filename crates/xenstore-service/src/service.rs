@@ -74,6 +74,8 @@ pub struct Service<M: Machine, P: Pages> {
     active: VecDeque<ConnectionId>,
     /// Who has requests waiting but is over a limit.
     stalled: BTreeSet<ConnectionId>,
+    /// Whose next request waits for the lease with this number.
+    held: BTreeMap<ConnectionId, u64>,
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
     /// Socket clients that had room for nothing in this round.
@@ -101,6 +103,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             ports: BTreeMap::new(),
             active: VecDeque::new(),
             stalled: BTreeSet::new(),
+            held: BTreeMap::new(),
             touched: BTreeSet::new(),
             full: Vec::new(),
             domains_changed: true,
@@ -429,6 +432,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             }
             Action::Disconnect { connection } => {
                 self.stalled.remove(&connection);
+                self.held.remove(&connection);
                 self.touched.remove(&connection);
                 if let Some(client) = self.clients.remove(&connection) {
                     forget_port(&mut self.ports, client.channel);
@@ -518,11 +522,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
         client.credit = client.credit.saturating_add(share);
         client.lacking = None;
         self.stalled.remove(&connection);
+        self.held.remove(&connection);
         self.take_requests(connection, readable);
         self.touched.insert(connection);
         // Taken bytes become visible with the end of the round; then the client is looked at again, because what it wrote
         // while we worked may have come without an event. One that is over its limits is looked at when it is below them.
-        if !self.stalled.contains(&connection) {
+        if !self.stalled.contains(&connection) && !self.held.contains_key(&connection) {
             activate(&mut self.clients, &mut self.active, connection);
         }
     }
@@ -563,6 +568,15 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 return;
             }
             let framed = frame(&message);
+            if let Framed::Whole(header, length) = framed {
+                let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
+                let lease = self.store.server().waits_for(self.now, connection, header, payload);
+                if let Some(lease) = lease {
+                    self.held.insert(connection, lease);
+                    self.message = message;
+                    return;
+                }
+            }
             let consumed = match framed {
                 Framed::TooLong => None,
                 Framed::Whole(_, length) => Some(length.saturating_sub(before)),
@@ -706,8 +720,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
             .copied()
             .filter(|connection| server.may_read(*connection))
             .collect();
-        for connection in awake {
+        let free = self.held.iter();
+        let free = free.filter(|(_, lease)| !server.lease_lasts(self.now, **lease));
+        let free: Vec<ConnectionId> = free.map(|(connection, _)| *connection).collect();
+        for connection in awake.into_iter().chain(free) {
             self.stalled.remove(&connection);
+            self.held.remove(&connection);
             activate(&mut self.clients, &mut self.active, connection);
         }
     }
