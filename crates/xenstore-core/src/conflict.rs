@@ -52,6 +52,11 @@ impl ConflictLimits {
         u64::from(self.history_ms.max(1)).saturating_mul(1_000_000)
     }
 
+    /// What was done at `at` can be blamed still.
+    fn counts(&self, at: Time, now: Time) -> bool {
+        now.0.saturating_sub(at.0) < self.nanoseconds()
+    }
+
     /// A domain that lacks so many points is paused.
     pub(crate) fn pauses(&self, lacking: u32) -> bool {
         self.burst != 0 && lacking >= self.burst
@@ -149,9 +154,9 @@ impl Lately {
         });
     }
 
-    fn forget_until(&mut self, time: Time) {
-        self.made.retain(|made| made.at > time);
-        self.more = self.more.take().filter(|more| more.at > time);
+    fn forget_old(&mut self, now: Time, limits: &ConflictLimits) {
+        self.made.retain(|made| limits.counts(made.at, now));
+        self.more = self.more.take().filter(|more| limits.counts(more.at, now));
     }
 
     fn newest(&self) -> Time {
@@ -193,10 +198,9 @@ impl Conflicts {
         changes: impl Iterator<Item = &'c NodeChange>,
         limits: &ConflictLimits,
     ) {
-        let until = Time(at.0.saturating_sub(limits.nanoseconds()));
-        self.lately.retain(|_, lately| lately.newest() > until);
+        self.lately.retain(|_, lately| limits.counts(lately.newest(), at));
         let lately = self.lately.entry(domid).or_default();
-        lately.forget_until(until);
+        lately.forget_old(at, limits);
         for change in changes {
             let Reach { path, whole } = Reach::of(change);
             let path = path.to_owned();
@@ -225,10 +229,9 @@ impl Conflicts {
         now: Time,
         limits: &ConflictLimits,
     ) -> Vec<DomId> {
-        let until = Time(now.0.saturating_sub(limits.nanoseconds()));
         let guilty = |made: &Made| {
             let changes = |(path, facets): &(Path<'_>, Facets)| made.reach().changes(*path, *facets);
-            made.at > until && made.generation > generation && observed.iter().any(changes)
+            limits.counts(made.at, now) && made.generation > generation && observed.iter().any(changes)
         };
         self.lately
             .iter()

@@ -7,6 +7,7 @@ mod bed;
 
 mod crash;
 mod domains;
+mod losing;
 mod offers;
 mod random;
 mod requests;
