@@ -1,4 +1,4 @@
-//! Debian's xenstored, from the cache of downloads or from the package archive.
+//! Debian's Xenstore servers, from the cache of downloads or from the package archive.
 //!
 //! The cache is the one that the tests on real Xen use, outside the checkout; what those have unpacked is taken. Nothing is
 //! installed, and no address is written here: `apt-get` of this machine knows one.
@@ -12,7 +12,40 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::failure::Failure;
 
-/// xenstored and what it links, of Debian 12.
+/// Debian's Xenstore servers that run here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Product {
+    /// C xenstored of Debian 12.
+    C417,
+    /// C xenstored of Debian 13. It and the libraries it links want no newer libc than Debian 12's.
+    C420,
+    /// oxenstored, the server in OCaml, of Debian 12.
+    OCaml417,
+}
+
+impl Product {
+    /// The program below the folder of its packages.
+    fn program(self) -> &'static str {
+        match self {
+            Product::C417 => "usr/lib/xen-4.17/bin/xenstored",
+            Product::C420 => "usr/lib/xen-4.20/bin/xenstored",
+            Product::OCaml417 => "usr/lib/xen-4.17/bin/oxenstored",
+        }
+    }
+
+    /// Folders below the cache that may hold it: what the tests on real Xen unpack, and what [`obtain`] fetches.
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Product::C417 | Product::OCaml417 => &["parts/xen-4.17-layout1", FETCHED],
+            Product::C420 => &["parts/xen-4.20-layout1"],
+        }
+    }
+}
+
+/// The folder below the cache for what is fetched here.
+const FETCHED: &str = "parts/xenstored-4.17-layout1";
+
+/// Both servers of 4.17 and what they link.
 const PACKAGES: [&str; 9] = [
     "xen-utils-4.17",
     "libxenmisc4.17",
@@ -24,20 +57,19 @@ const PACKAGES: [&str; 9] = [
     "libxentoolcore1",
     "libxentoollog1",
 ];
-const PROGRAM: &str = "usr/lib/xen-4.17/bin/xenstored";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// Folders below the cache that may hold the program: what the tests on real Xen unpack, and what [`xenstored`] fetches.
-const PARTS: [&str; 2] = ["parts/xen-4.17-layout1", "parts/xenstored-4.17-layout1"];
 
-/// The unpacked C xenstored 4.17.
+/// An unpacked server.
 #[derive(Clone, Debug)]
-pub struct Xenstored {
+pub struct Server {
+    /// Which it is.
+    pub product: Product,
     /// The program.
     pub program: PathBuf,
     libraries: PathBuf,
 }
 
-impl Xenstored {
+impl Server {
     /// Makes a folder with Xen's libraries alone: beside them may lie a libc that is not this machine's.
     pub(crate) fn link_libraries(&self, folder: &Path) -> Result<PathBuf, Failure> {
         fs::create_dir(folder).map_err(Failure::file(folder))?;
@@ -55,20 +87,29 @@ impl Xenstored {
     }
 }
 
-/// The C xenstored of Debian 12; downloaded if it is not in the cache.
-pub fn xenstored() -> Result<Xenstored, Failure> {
+/// The server, from the cache. Those of Debian 12 are downloaded if they are not there; for one of Debian 13 that takes an
+/// apt state of its own, which `make fetch` has.
+pub fn obtain(product: Product) -> Result<Server, Failure> {
     let cache = cache()?;
     // One download for all tests of a program; another program's has another folder.
     static FETCHING: Mutex<()> = Mutex::new(());
     let _fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
-    let roots = PARTS.map(|part| cache.join(part));
-    if !roots.iter().any(|root| root.join(PROGRAM).is_file()) {
-        fetch(&cache, &roots[1])?;
-    }
-    let found = roots.iter().find(|root| root.join(PROGRAM).is_file());
-    let root = found.ok_or_else(|| Failure::NotInPackages(roots[1].join(PROGRAM)))?;
-    Ok(Xenstored {
-        program: root.join(PROGRAM),
+    let program = product.program();
+    let find = || {
+        let roots = product.parts().iter().map(|part| cache.join(part));
+        roots.into_iter().find(|root| root.join(program).is_file())
+    };
+    let root = match find() {
+        Some(root) => root,
+        None if product.parts().contains(&FETCHED) => {
+            fetch(&cache, &cache.join(FETCHED))?;
+            find().ok_or_else(|| Failure::NotInPackages(cache.join(FETCHED).join(program)))?
+        }
+        None => return Err(Failure::NotFetched(program)),
+    };
+    Ok(Server {
+        product,
+        program: root.join(program),
         libraries: root.join(LIBRARIES),
     })
 }
