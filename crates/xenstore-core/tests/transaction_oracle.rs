@@ -119,6 +119,8 @@ struct Figures {
     refused_part_of_directory: u64,
     /// ... : it was not allowed to give a node away, and the node has another owner now.
     refused_other_owner: u64,
+    /// ... : another client has a lease.
+    refused_by_lease: u64,
     read_only: u64,
 }
 
@@ -130,6 +132,7 @@ impl AddAssign for Figures {
         self.refused_gone_above += other.refused_gone_above;
         self.refused_part_of_directory += other.refused_part_of_directory;
         self.refused_other_owner += other.refused_other_owner;
+        self.refused_by_lease += other.refused_by_lease;
         self.read_only += other.read_only;
     }
 }
@@ -229,6 +232,7 @@ impl Interleaving {
     fn end(&mut self, open: Open) {
         let seed = self.seed;
         let root = self.host.server.tree().current();
+        let by_lease = self.host.server.conflict_figures().by_lease;
         let mut again = open.wrote.then(|| self.host.clone());
         let answer = self.host.ask(open.connection, TransactionEnd, open.id, "T|");
         self.say(open.connection, open.id, TransactionEnd, "T|", &answer.reply);
@@ -263,7 +267,9 @@ impl Interleaving {
         if redone.different.is_some() {
             return;
         }
-        if redone.gone_above {
+        if self.host.server.conflict_figures().by_lease > by_lease {
+            self.figures.refused_by_lease += 1;
+        } else if redone.gone_above {
             self.figures.refused_gone_above += 1;
         } else if open.sent.iter().any(|sent| sent.kind == DirectoryPart) {
             self.figures.refused_part_of_directory += 1;
