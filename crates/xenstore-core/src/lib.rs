@@ -6,6 +6,8 @@
 //! would become visible; [`Server::apply`] is the only thing that changes the state, and it cannot fail. Between the two
 //! the record is made durable (crate `xenstore-recovery`), so a crash never leaves a request half done.
 //!
+//! Users of this crate can do what the wire has no room for: a transaction can have children ([`Input::Nested`]).
+//!
 //! This crate does not know rings, pages, event channels or sockets.
 #![no_std]
 #![forbid(unsafe_code)]

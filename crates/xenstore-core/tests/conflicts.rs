@@ -94,6 +94,28 @@ fn xsa_206_a_guest_that_writes_what_a_transaction_reads_cannot_make_it_lose_for_
     assert_eq!((lost, caused(&host, 1)), (u64::from(LOSSES), u64::from(LOSSES)));
 }
 
+/// The same by credit alone: each attempt begins with another path, so that there is no lease.
+#[test]
+fn xsa_206_credit_alone_leaves_the_victim_time() {
+    let mut host = host(ConflictLimits::default());
+    let (mut writes, mut lost) = (0, 0);
+    loop {
+        let id = host.begin(TWO);
+        host.ask(TWO, Read, id, &format!("/s/another{lost}|"));
+        host.ask(TWO, Read, id, "/s/a|");
+        host.ask(TWO, Write, id, "/s/own|mine");
+        writes += u64::from(write_if_taken(&mut host, ONE, "/s/a", writes));
+        pass(&mut host, MILLISECOND);
+        if host.commit(TWO, id) == "OK|" {
+            break;
+        }
+        lost += 1;
+        assert!(lost < 100, "it loses for ever");
+    }
+    assert_eq!((lost, writes, caused(&host, 1)), (5, 5, 5));
+    assert_eq!(host.server.conflict_figures().leases, 0);
+}
+
 #[test]
 fn who_makes_others_lose_is_paused_and_gets_a_point_back_with_time() {
     let mut host = host(ConflictLimits::default());
@@ -350,4 +372,28 @@ fn a_client_that_goes_leaves_no_lease_behind() {
     assert!(waits(&host, TWO, Write, 0, "/s/a|").is_some());
     host.ask(ONE, ResetWatches, 0, "|");
     assert_eq!(waits(&host, TWO, Write, 0, "/s/a|"), None);
+}
+
+#[test]
+fn credit_and_leases_survive_being_saved() {
+    let mut host = host(ConflictLimits::default());
+    let id = host.begin(THREE);
+    host.ask(THREE, Read, id, "/s/b|");
+    host.ask(THREE, Write, id, "/s/own|");
+    host.ask(TWO, Write, 0, "/s/b|remembered");
+    host.save_and_restore();
+    assert_eq!(host.commit(THREE, id), "!EAGAIN");
+    assert_eq!(caused(&host, 2), 1);
+    lose_to_dom0(&mut host, ONE, "/s/a");
+    host.save_and_restore();
+    let id = host.begin(ONE);
+    host.ask(ONE, Read, id, "/s/a|");
+    host.save_and_restore();
+    let lease = waits(&host, TWO, Write, 0, "/s/a|").unwrap();
+    let due = host.server.next_deadline();
+    host.save_and_restore();
+    assert_eq!(host.server.next_deadline(), due);
+    pass(&mut host, LEASE_TIME);
+    assert!(!host.server.lease_lasts(host.now, lease));
+    assert_eq!(host.server.next_deadline(), None);
 }

@@ -61,6 +61,25 @@ fn an_aborted_child_has_never_been() {
 }
 
 #[test]
+fn children_survive_being_saved() {
+    let mut host = Host::without_limits(1);
+    let id = host.begin(DOM0);
+    host.ask(DOM0, Write, id, "/a|parent");
+    step(&mut host, id, Nesting::Begin);
+    host.ask(DOM0, Write, id, "/a|child");
+    step(&mut host, id, Nesting::Begin);
+    host.ask(DOM0, Write, id, "/a|grandchild");
+    host.save_and_restore();
+    assert_eq!(read(&mut host, id, "/a"), "grandchild");
+    step(&mut host, id, Nesting::Abort);
+    assert_eq!(read(&mut host, id, "/a"), "child");
+    step(&mut host, id, Nesting::Abort);
+    assert_eq!(read(&mut host, id, "/a"), "parent");
+    assert_eq!(host.commit(DOM0, id), "OK|");
+    assert_eq!(host.server.roots().len(), 1);
+}
+
+#[test]
 fn what_a_committed_child_observed_must_hold() {
     let mut host = Host::without_limits(1);
     let id = host.begin(DOM0);

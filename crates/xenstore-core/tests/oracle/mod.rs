@@ -156,6 +156,14 @@ impl Host {
         (answer, record)
     }
 
+    /// The server is read back from what would be saved of it.
+    pub fn save_and_restore(&mut self) {
+        let saved = postcard::to_allocvec(&self.server.state()).unwrap();
+        let state = postcard::from_bytes(&saved).unwrap();
+        let memory = self.server.pages().clone();
+        self.server = Server::restore(state, memory).unwrap_or_else(|_| panic!("what was saved cannot be read"));
+    }
+
     fn all_is_taken(&mut self) {
         let waiting = self.server.connections();
         let waiting: Vec<(ConnectionId, usize)> = waiting
