@@ -139,11 +139,10 @@ impl<M: Memory> Server<M> {
                 write,
                 top,
             } => {
-                let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.wrote(write, *top);
-                    open.bytes = open.bytes.saturating_add(size);
-                    self.charge_transaction(*connection, size, 0);
+                    let grown = open.wrote(write, *top);
+                    open.bytes = open.bytes.saturating_add(grown);
+                    self.charge_transaction(*connection, grown, 0);
                 }
             }
             Change::TransactionFailed { connection, id } => {

@@ -76,7 +76,7 @@ impl Write {
     }
 
     /// The bytes it is charged with.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let extra = match self {
             Write::Value(_, value) => value.len(),
             Write::Permissions(_, permissions) => permissions.entries().len().saturating_mul(8),
@@ -154,12 +154,21 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// How this path was used. Adds to `grown` what it takes to remember that.
+    fn used(&mut self, path: &PathBuf, grown: &mut usize) -> &mut Use {
+        self.uses.entry(path.clone()).or_insert_with(|| {
+            *grown = grown.saturating_add(path.as_str().len());
+            Use::default()
+        })
+    }
+
     /// Notes that a request named this path.
-    fn name(&mut self, path: &PathBuf) {
-        let used = self.uses.entry(path.clone()).or_default();
+    fn name(&mut self, path: &PathBuf, grown: &mut usize) {
+        let named = self.named;
+        let used = self.used(path, grown);
         if used.first.is_none() {
-            used.first = Some(self.named);
-            self.named = self.named.saturating_add(1);
+            used.first = Some(named);
+            self.named = named.saturating_add(1);
         }
     }
 
@@ -212,21 +221,22 @@ impl Transaction {
 
     /// Adds an observation. Returns the bytes to be charged for it.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> usize {
-        self.name(path);
-        let moment = self.moment(path.as_path());
         let mut grown = 0;
+        self.name(path, &mut grown);
+        let moment = self.moment(path.as_path());
         let seen = self.observed.entry(moment).or_default();
         let known = seen.entry(path.clone()).or_insert_with(|| {
-            grown = path.as_path().as_str().len();
+            grown = grown.saturating_add(path.as_str().len());
             Facets::default()
         });
         *known = known.and(facets);
         grown
     }
 
-    /// Adds a write; a value that is only written again takes the place of the older one.
-    pub fn wrote(&mut self, write: &Write, top: u16) {
-        self.name(write.path());
+    /// Adds a write; a value that is only written again takes the place of the older one. Returns the bytes to be charged.
+    pub fn wrote(&mut self, write: &Write, top: u16) -> usize {
+        let mut grown = write.bytes();
+        self.name(write.path(), &mut grown);
         let place = match write {
             Write::Value(path, value) => self.replace(path, value),
             _ => None,
@@ -240,13 +250,14 @@ impl Transaction {
         });
         let count = u32::try_from(place).unwrap_or(u32::MAX);
         let top = beginning(write.path().as_path(), top);
-        let used = self.uses.entry(top.to_owned()).or_default();
+        let used = self.used(&top.to_owned(), &mut grown);
         used.written = used.written.max(count);
         // Where the node is gone meanwhile, doing the write again makes it; only a list of permissions needs it there.
         if let (Some(parent), Write::Value(..) | Write::Mkdir(_) | Write::Remove(_)) = (top.parent(), write) {
-            let used = self.uses.entry(parent.to_owned()).or_default();
+            let used = self.used(&parent.to_owned(), &mut grown);
             used.listed = used.listed.max(count);
         }
+        grown
     }
 
     /// Puts a value into the place of an older one, unless the node was removed in between. Returns how many writes there
