@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use xenstore_core::{Limit, Quotas, TraceSwitch};
+use xenstore_core::{Legacy, Limit, Quotas, TargetRights, TraceSwitch};
 use xenstore_ring::feature;
 use xenstore_wire::DomId;
 
@@ -23,6 +23,9 @@ pub struct Options {
     pub event_timeout: u32,
     /// Bits of `server_features` that domains are offered, `--features=N`; all that there are if not given.
     pub features: u32,
+    /// What a domain with a target may do, `--target-rights=union` (what one of both may) or `=first-match` (as in C
+    /// xenstored); union if not given.
+    pub policy: Legacy,
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
@@ -69,6 +72,7 @@ const PRIVILEGED: &str = "--priv-domid";
 const TIMEOUT: &str = "--watch-event-timeout";
 const QUOTA: &str = "--quota";
 const OFFER: &str = "--features";
+const TARGET_RIGHTS: &str = "--target-rights";
 const TRACE: &str = "--trace";
 const DEBUG_CRASH: &str = "--debug-crash";
 
@@ -80,6 +84,7 @@ impl Options {
             privileged: None,
             event_timeout: 20,
             features: FEATURES,
+            policy: Legacy::default(),
             quotas: Quotas::default(),
             debug_crash: false,
             trace: Vec::new(),
@@ -102,6 +107,7 @@ impl Options {
                 TIMEOUT => TIMEOUT,
                 QUOTA | "-Q" => QUOTA,
                 OFFER => OFFER,
+                TARGET_RIGHTS => TARGET_RIGHTS,
                 TRACE => TRACE,
                 _ => {
                     options.unknown.push(Unknown::Option(word.to_string()));
@@ -135,6 +141,13 @@ impl Options {
                 let features = value.parse().ok().filter(|bits: &u32| bits & !FEATURES == 0);
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
             }
+            TARGET_RIGHTS => {
+                self.policy.target_rights = match value {
+                    "union" => TargetRights::Union,
+                    "first-match" => TargetRights::FirstMatch,
+                    _ => return Err("union or first-match"),
+                };
+            }
             QUOTA => {
                 let expected = "NAME=N with a name that `xenstore-control quota` shows";
                 let (name, amount) = value.split_once('=').ok_or(expected)?;
@@ -156,18 +169,21 @@ mod tests {
 
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
-        let options = Options::parse("--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14");
+        let options = Options::parse(
+            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match",
+        );
         assert_eq!(options.event, Some(7));
         assert_eq!(options.quotas.get(Limit::Nodes), 5000);
         assert_eq!(options.trace, [TraceSwitch::InputOutput]);
         assert_eq!(options.event_timeout, 0);
         assert_eq!(options.features, 14);
+        assert_eq!(options.policy.target_rights, TargetRights::FirstMatch);
         assert!(options.unknown.is_empty());
     }
 
     #[test]
     fn unknown_words_are_named_and_the_rest_holds() {
-        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16");
+        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16 --target-rights=none");
         assert_eq!(options.event, Some(3));
         let said: Vec<String> = options.unknown.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -177,6 +193,7 @@ mod tests {
                 "option --priv-domid takes a domain number below 32752, not 'x': ignored",
                 "option --event takes an event channel port above 0, not '0': ignored",
                 "option --features takes a sum of 1, 2, 4 and 8, not '16': ignored",
+                "option --target-rights takes union or first-match, not 'none': ignored",
             ]
         );
     }

@@ -8,7 +8,8 @@ use xenstore_wire::{DomId, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Perm
 
 use crate::connection::{ConnectionId, QueuedMessage};
 use crate::decision::{Decision, message};
-use crate::policy::{Caller, Rights};
+use crate::node_requests::special_object;
+use crate::policy::{Caller, Entries, Object, Rights};
 use crate::record::{Output, Place, SpecialName};
 use crate::transaction::Transaction;
 use crate::tree::Memory;
@@ -130,22 +131,26 @@ impl<M: Memory> Decision<'_, M> {
         }
     }
 
-    fn may_see(&self, caller: &Caller, path: Path<'_>, before: Option<&Permissions>, parent_counts: bool) -> bool {
-        let reads = |entries: &mut dyn Iterator<Item = xenstore_wire::Permission>| {
-            let entries: Vec<_> = entries.collect();
-            caller.rights(entries.into_iter()).include(Rights::READ)
-        };
-        if caller.privileged {
-            return true;
+    fn may_see(&self, caller: &Caller<'_>, path: Path<'_>, before: Option<&Permissions>, parent_counts: bool) -> bool {
+        let now = |path| self.view.find(path).map(|found| found.object(path));
+        let before = before.map(|list| Object {
+            name: path.as_str(),
+            permissions: Entries::List(list.entries()),
+            label: self.label_of(path),
+        });
+        let present = [Some(path), path.parent()]
+            .into_iter()
+            .flatten()
+            .filter(|_| parent_counts);
+        caller.may_see(&mut before.into_iter().chain(present.filter_map(now)))
+    }
+
+    /// The label of a node that is there, or was until this change.
+    fn label_of(&self, path: Path<'_>) -> u32 {
+        match self.view.find(path) {
+            Some(found) => found.label(),
+            None => (self.server.tree.find(self.server.current(), path)).map_or(0, |node| node.label()),
         }
-        if before.is_some_and(|list| reads(&mut list.entries().iter().copied())) {
-            return true;
-        }
-        if !parent_counts {
-            return false;
-        }
-        let sees = |path| self.view.find(path).is_some_and(|found| reads(&mut found.entries()));
-        sees(path) || path.parent().is_some_and(sees)
     }
 
     /// Puts an event into a connection's queue, unless the same one still waits there, or its owner's memory is used up.
@@ -182,15 +187,15 @@ impl<M: Memory> Decision<'_, M> {
         if merges {
             return;
         }
-        let privileged = state.domid == server.configuration.privileged;
+        let exempt = server.caller(state).exempt();
         let timeout = server.configuration.event_timeout;
-        if !privileged && let Some(domain) = server.domains.get(&state.domid) {
+        if !exempt && let Some(domain) = server.domains.get(&state.domid) {
             let memory = domain.account.memory().saturating_add(bytes.len() as u64);
             if domain.quotas.reached(crate::quota::Limit::Memory, memory) {
                 return;
             }
         }
-        let deadline = (!privileged && timeout != 0).then(|| self.now.after_seconds(timeout));
+        let deadline = (!exempt && timeout != 0).then(|| self.now.after_seconds(timeout));
         let cause = self.cause();
         let message = QueuedMessage {
             bytes,
@@ -229,7 +234,7 @@ impl<M: Memory> Decision<'_, M> {
             };
             let caller = server.caller(state);
             let allowed =
-                permissions.is_some_and(|list| caller.rights(list.entries().iter().copied()).include(Rights::READ));
+                permissions.is_some_and(|list| caller.rights(&special_object(name, list)).include(Rights::READ));
             if allowed {
                 self.queue_event(connection, &path, &watch.token);
             }
