@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use xenstore_core::{Legacy, Limit, Quotas, TargetRights, TraceSwitch};
+use xenstore_core::options::{self, Expected};
+use xenstore_core::{Legacy, Quotas, TraceSwitch};
 use xenstore_ring::feature;
 use xenstore_wire::DomId;
 
@@ -142,22 +143,13 @@ impl Options {
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
             }
             TARGET_RIGHTS => {
-                self.policy.target_rights = match value {
-                    "union" => TargetRights::Union,
-                    "first-match" => TargetRights::FirstMatch,
-                    _ => return Err("union or first-match"),
-                };
+                self.policy.target_rights = options::target_rights(value).map_err(|Expected(what)| what)?;
             }
             QUOTA => {
-                let expected = "NAME=N with a name that `xenstore-control quota` shows";
-                let (name, amount) = value.split_once('=').ok_or(expected)?;
-                let limit = Limit::from_name(name.as_bytes()).ok_or(expected)?;
-                self.quotas.set(limit, amount.parse().map_err(|_| expected)?);
+                let (limit, amount) = options::quota(value).map_err(|Expected(what)| what)?;
+                self.quotas.set(limit, amount);
             }
-            _ => {
-                let switch = TraceSwitch::ALL.into_iter().find(|switch| switch.name() == value);
-                self.trace.push(switch.ok_or("io or obj")?);
-            }
+            _ => self.trace.push(options::trace(value).map_err(|Expected(what)| what)?),
         }
         Ok(())
     }
@@ -166,6 +158,8 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xenstore_core::Limit;
+    use xenstore_core::TargetRights;
 
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
