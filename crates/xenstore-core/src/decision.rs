@@ -2,7 +2,7 @@
 //! exactly one reply or an action that will bring one.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,6 +65,10 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub charged: BTreeMap<DomId, (i64, i64)>,
     /// Bytes of the tree's memory that this decision's changes take for good, at most.
     pub added: usize,
+    /// Fingerprint of each event among the outputs, and its place there.
+    pub events: BTreeSet<(ConnectionId, u64, usize)>,
+    /// The memory of those events, for each connection that gets some.
+    pub event_memory: BTreeMap<ConnectionId, usize>,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
     /// What this request met last, for the log.
@@ -246,6 +250,8 @@ impl<'s, M: Memory> Decision<'s, M> {
             actions: Vec::new(),
             charged: BTreeMap::new(),
             added: 0,
+            events: BTreeSet::new(),
+            event_memory: BTreeMap::new(),
             collected: None,
             refused: Cell::new(None),
         }
@@ -303,6 +309,8 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
+        self.events.clear();
+        self.event_memory.clear();
         self.actions.clear();
         self.charged.clear();
         self.added = 0;
