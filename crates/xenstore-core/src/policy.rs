@@ -118,8 +118,7 @@ pub trait Policy: Sync {
     /// wanted rights on that one does not learn whether a node exists.
     fn rights(&self, subject: &Subject, node: &Object<'_>) -> Rights;
 
-    /// It has all rights to all nodes, whatever these are. Saves the questions, and conflicts where the answer is part of what
-    /// a transaction observed.
+    /// It has all rights to all nodes, whatever these are: saves looking for those that entitle to an event.
     fn unrestricted(&self, _subject: &Subject) -> bool {
         false
     }
@@ -296,10 +295,6 @@ impl<'s> Caller<'s> {
 
     pub fn rights(&self, node: &Object<'_>) -> Rights {
         self.policy.rights(&self.subject, node)
-    }
-
-    pub fn unrestricted(&self) -> bool {
-        self.policy.unrestricted(&self.subject)
     }
 
     pub fn label_of_new(&self, path: &str, parent: &Object<'_>) -> u32 {

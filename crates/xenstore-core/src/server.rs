@@ -65,7 +65,8 @@ pub struct EventFigures {
     pub expired: u64,
 }
 
-/// Everything that must survive.
+/// Everything that must survive. A clone is a server of its own, with as much memory: for trials and tests.
+#[derive(Clone)]
 pub struct Server<M: Memory> {
     pub(crate) configuration: Configuration,
     /// Another policy than that of the configuration. Code, not state.
