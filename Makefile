@@ -70,7 +70,8 @@ check: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
-unit: setup install-test install-unix-test
+# One of the servers that ours is compared with is of Debian 13: it is among the parts of the beds.
+unit: setup install-test install-unix-test fetch
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use native_rings::packages::{self, Clients};
+use native_rings::clients::{self, Clients};
 
 use crate::bed::{Daemon, Folder};
 
@@ -22,7 +22,7 @@ struct Tools {
 impl Tools {
     /// Fails with the reason if they can neither be found nor fetched.
     fn new(folder: &Folder) -> Tools {
-        let clients = packages::clients().unwrap_or_else(|failure| panic!("Xen's clients: {failure}"));
+        let clients = clients::xens().unwrap_or_else(|failure| panic!("Xen's clients: {failure}"));
         let libraries = clients.link_libraries(&folder.0.join("libraries")).unwrap();
         Tools {
             clients,
@@ -202,7 +202,7 @@ fn python(pyxs: &Path, socket: &Path, program: &str) -> String {
 #[test]
 fn pyxs_reads_writes_watches_and_commits() {
     let folder = Folder::new();
-    let pyxs = packages::pyxs().unwrap_or_else(|failure| panic!("pyxs: {failure}"));
+    let pyxs = clients::pyxs().unwrap_or_else(|failure| panic!("pyxs: {failure}"));
     let daemon = Daemon::start(&folder, &[]);
     let said = python(&pyxs, &folder.socket(), include_str!("pyxs.py"));
     assert_eq!(said.lines().last(), Some("all done"), "{said}");
