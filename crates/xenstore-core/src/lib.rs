@@ -64,6 +64,7 @@ pub use domain::Domain;
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
 pub use lease::{Footprint, LEASE_SPACING, LEASE_TIME, LOSSES};
 pub use nesting::{NESTING_MAX, Nesting};
+pub use policy::{Entries, Legacy, Object, Policy, Rights, Subject, TargetRights};
 pub use quota::{Limit, Quotas};
 pub use record::{Action, Change, CrashKind, NodeChange, Output, Place, Record, Waiting};
 pub use server::{Configuration, Server};

@@ -23,8 +23,8 @@ impl<M: Memory> Decision<'_, M> {
     pub fn remember(&mut self) {
         let Some((_, state)) = self.requester else { return };
         let others = self.server.transactions > state.transactions.len();
-        if others && !self.caller.privileged && self.node_changes().next().is_some() {
-            let domid = self.caller.domid;
+        if others && !self.caller.exempt() && self.node_changes().next().is_some() {
+            let domid = self.caller.domid();
             self.change(Change::Remembered { domid });
         }
     }
@@ -40,11 +40,11 @@ impl<M: Memory> Decision<'_, M> {
     ) {
         let limits = &self.server.configuration.conflicts;
         let conflicts = &self.server.conflicts;
-        let culprits = conflicts.culprits(self.caller.domid, lost, open.begun, self.now, limits);
+        let culprits = conflicts.culprits(self.caller.domid(), lost, open.begun, self.now, limits);
         for domid in &culprits {
             let lacking = self.domain(*domid).map_or(0, |domain| domain.lacking);
             if !limits.pauses(lacking) && limits.pauses(lacking.saturating_add(1)) {
-                let victim = self.caller.domid;
+                let victim = self.caller.domid();
                 let path = lost.first().map_or(Path::ROOT, |(path, _)| *path);
                 let line = format!(
                     "domain {domid} is paused: what it writes keeps making commits of others fail, now one of domain {victim}, at {}",
@@ -113,9 +113,10 @@ impl<M: Memory> Decision<'_, M> {
         let again = |losing: &Losing| losing.footprint.is_some() && losing.first == *path;
         if open.is_fresh()
             && state.losing.as_ref().is_some_and(again)
-            && self.server.leases.available(self.caller.privileged, self.now)
+            && self.server.leases.available(self.caller.exempt(), self.now)
         {
-            self.keep(Change::Leased { connection, id });
+            let exempt = self.caller.exempt();
+            self.keep(Change::Leased { connection, id, exempt });
         }
     }
 }
@@ -158,16 +159,15 @@ impl<M: Memory> Server<M> {
                 }
                 self.lose(*connection, *id, footprint.clone());
             }
-            Change::Leased { connection, id } => {
+            Change::Leased { connection, id, exempt } => {
                 let Some(state) = self.connections.get_mut(connection) else {
                     return;
                 };
-                let privileged = state.domid == self.configuration.privileged;
                 let losing = state.losing.as_ref();
                 let footprint = losing.and_then(|losing| losing.footprint.clone());
                 self.set_losing(*connection, None);
                 if let Some(footprint) = footprint {
-                    self.leases.give(privileged, *connection, *id, footprint, now);
+                    self.leases.give(*exempt, *connection, *id, footprint, now);
                     self.conflicts.figures.leases = self.conflicts.figures.leases.saturating_add(1);
                 }
             }

@@ -155,6 +155,8 @@ pub enum NodeChange {
         value: Box<[u8]>,
         /// Its permissions.
         permissions: Permissions,
+        /// What the policy marks it with; 0 = nothing.
+        label: u32,
         /// Its generation, its parent's new generation and its place in the order of creation.
         generation: u64,
     },
@@ -352,6 +354,8 @@ pub enum Change {
         connection: ConnectionId,
         /// Its id.
         id: u32,
+        /// The client is not subject to limits: its lease binds guests and no guest's lease binds it.
+        exempt: bool,
     },
     /// Leases whose time is up end.
     LeasesEnded,

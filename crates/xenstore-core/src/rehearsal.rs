@@ -24,7 +24,7 @@ pub(crate) enum Failure<'o> {
 /// The transaction's own view, going along with its commit.
 pub(crate) struct Rehearsal<'s, 'o, M: Memory> {
     then: View<'s, M>,
-    caller: Caller,
+    caller: Caller<'s>,
     open: &'o Transaction,
     /// The newest write after which something was observed: later ones need not be done again here.
     last: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Rehearsal<'s, 'o, M: Memory> {
 
 impl<'s, 'o, M: Memory> Rehearsal<'s, 'o, M> {
     /// Begins with the snapshot.
-    pub fn new(snapshot: View<'s, M>, caller: Caller, open: &'o Transaction) -> Self {
+    pub fn new(snapshot: View<'s, M>, caller: Caller<'s>, open: &'o Transaction) -> Self {
         let last = open.observed.last_key_value().map_or(0, |(moment, _)| *moment);
         Rehearsal {
             then: snapshot,
@@ -126,15 +126,21 @@ impl<'s, 'o, M: Memory> Rehearsal<'s, 'o, M> {
     }
 }
 
-fn make<M: Memory>(view: &mut View<'_, M>, caller: &Caller, path: &PathBuf, value: &[u8]) {
+fn make<M: Memory>(view: &mut View<'_, M>, caller: &Caller<'_>, path: &PathBuf, value: &[u8]) {
     let Some((missing, permissions)) = to_be_made(view, caller, path.as_path()) else {
         return;
     };
     for node in &missing {
         let value = if node == path { value } else { &[] };
+        let above = node.as_path().parent().unwrap_or(Path::ROOT);
+        let parent = view.find(above);
+        let label = parent.map_or(0, |parent| {
+            caller.label_of_new(node.as_path().as_str(), &parent.object(above))
+        });
         let made = ChangedNode {
             value: value.into(),
             permissions: permissions.clone(),
+            label,
             child_names: 0,
         };
         view.create(node, made);
