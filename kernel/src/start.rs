@@ -85,9 +85,11 @@ pub fn serve(platform: Platform) -> ! {
         restarts,
     };
     let own = DomId(platform.own_domid);
+    let mut events = platform.events;
+    events.guard((options.hang_limit != 0).then(|| u64::from(options.hang_limit) * 1_000_000_000));
     let own_port = platform.own_store.as_ref().map(|(_, port)| *port);
     let machine = XenMachine {
-        events: platform.events,
+        events,
         windows: platform.windows,
         log,
         domains: platform.domain_watch,
