@@ -1,8 +1,6 @@
 //! What a client sees of each request, over real ring pages.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_wire::MessageType::{
     Control, Directory, DirectoryPart, GetDomainPath, GetPerms, Introduce, IsDomainIntroduced, Mkdir, Read, Release,
     ResetWatches, Resume, Rm, SetPerms, SetTarget, TransactionEnd, TransactionStart, Unwatch, Watch, WatchEvent, Write,
