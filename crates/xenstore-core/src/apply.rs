@@ -248,6 +248,7 @@ impl<M: Memory> Server<M> {
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
             Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
 

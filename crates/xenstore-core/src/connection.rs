@@ -192,6 +192,15 @@ impl OutQueue {
     }
 }
 
+/// Bytes that may wait for a socket client before its further requests are left unread, and with them its replies unmade:
+/// about sixteen of the longest replies. A ring has the quotas of its domain for that, and the privileged domain's ring one
+/// client that always reads, its kernel.
+pub const SOCKET_UNREAD_REPLIES: usize = 64 * 1024;
+
+/// Bytes that may wait for a socket client at all. Events come without being asked for, so a client that watches and does not
+/// read would take all memory; it is cut off instead. About 17,000 events.
+pub const SOCKET_UNREAD_MOST: usize = 1 << 20;
+
 /// One client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connection {
@@ -253,6 +262,16 @@ impl Connection {
     /// Requests whose reply or events the clients concerned have not taken yet (quota `outstanding`).
     pub fn outstanding(&self) -> usize {
         self.unconsumed.len()
+    }
+
+    /// A socket client that has left so much unread that its requests wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.channel == Channel::Socket && self.queue.bytes() >= SOCKET_UNREAD_REPLIES
+    }
+
+    /// A socket client that has left so much unread that it is given up.
+    pub fn is_lost(&self) -> bool {
+        self.channel == Channel::Socket && self.queue.bytes() > SOCKET_UNREAD_MOST
     }
 
     /// How many watches it has (quota `watches`).

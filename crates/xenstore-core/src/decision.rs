@@ -141,6 +141,22 @@ pub(crate) fn decide<'s, M: Memory>(
             decision.domains_changed(states);
             decision.finish()
         }
+        Input::Options {
+            quotas,
+            trace,
+            debug_crash,
+        } => {
+            let quotas = quotas.iter().map(|(limit, value)| Change::DefaultLimit {
+                limit: *limit,
+                value: *value,
+            });
+            let trace = trace.iter().map(|switch| Change::Trace {
+                switch: *switch,
+                on: true,
+            });
+            let crash = Change::DebugCrash { allowed: debug_crash };
+            simple(now, quotas.chain(trace).chain([crash]), [])
+        }
         Input::Timeout => {
             let due = server.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
             let mut expired = Vec::new();
