@@ -141,6 +141,10 @@ impl Events {
     fn block(&mut self, words: &EventWords<'_>, deadline_ns: Option<u64>) {
         // From here on an event sets `upcall_pending`; what came before is seen now.
         while !any_pending_in(words, highest_word(), self.timer) {
+            // An event of the timer that was never taken would hide the next one.
+            if take(words, self.timer) {
+                self.armed = None;
+            }
             match deadline_ns {
                 Some(deadline) if time::now_ns() >= deadline => return,
                 // Zero would cancel the timer; time zero is long past.
@@ -151,9 +155,6 @@ impl Events {
             counters::block();
             // SAFETY: the stub's contract is `WaitStub`'s; `from_boot`'s caller promised it.
             unsafe { (self.wait)() }
-            if take(words, self.timer) {
-                self.armed = None;
-            }
             announce_nothing(words);
         }
     }
