@@ -2,7 +2,7 @@
 //! exactly one reply or an action that will bring one.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,6 +65,10 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub charged: BTreeMap<DomId, (i64, i64)>,
     /// Bytes of the tree's memory that this decision's changes take for good, at most.
     pub added: usize,
+    /// Fingerprint of each event among the outputs, and its place there.
+    pub events: BTreeSet<(ConnectionId, u64, usize)>,
+    /// The memory of those events, for each connection that gets some.
+    pub event_memory: BTreeMap<ConnectionId, usize>,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
     /// What this request met last, for the log.
@@ -250,6 +254,8 @@ impl<'s, M: Memory> Decision<'s, M> {
             actions: Vec::new(),
             charged: BTreeMap::new(),
             added: 0,
+            events: BTreeSet::new(),
+            event_memory: BTreeMap::new(),
             collected: None,
             refused: Cell::new(None),
         }
@@ -307,6 +313,8 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
+        self.events.clear();
+        self.event_memory.clear();
         self.actions.clear();
         self.charged.clear();
         self.added = 0;
@@ -465,16 +473,15 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.server.domains.get(&domid)
     }
 
-    /// Notes that the transaction, if there is one, observed this of its snapshot.
+    /// Notes that the transaction, if there is one, observed this of its view.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        if open.observed.get(path).is_some_and(|seen| seen.include(facets)) {
-            return Ok(());
-        }
-        if !open.observed.contains_key(path) {
-            self.touch(connection, id, open)?;
+        match open.seen(path) {
+            Some(seen) if seen.include(facets) => return Ok(()),
+            Some(_) => {}
+            None => self.touch(connection, id, open)?,
         }
         self.keep(Change::Observed {
             connection,
@@ -485,13 +492,29 @@ impl<'s, M: Memory> Decision<'s, M> {
         Ok(())
     }
 
-    /// Notes that the transaction, if there is one, wrote this.
-    pub fn wrote(&mut self, write: Write) -> Result<(), Errno> {
+    /// Bytes of the path's beginning that name the topmost node that a write to it would change or make.
+    pub fn top_of(&self, path: &PathBuf) -> u16 {
+        let mut top = path.as_path();
+        while let Some(parent) = top.parent()
+            && self.view.find(parent).is_none()
+        {
+            top = parent;
+        }
+        u16::try_from(top.as_str().len()).unwrap_or(u16::MAX)
+    }
+
+    /// Notes that the transaction, if there is one, wrote this; `top` is as it was before.
+    pub fn wrote(&mut self, write: Write, top: u16) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
         self.touch(connection, id, open)?;
-        self.change(Change::Wrote { connection, id, write });
+        self.change(Change::Wrote {
+            connection,
+            id,
+            write,
+            top,
+        });
         Ok(())
     }
 }

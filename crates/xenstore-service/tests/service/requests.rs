@@ -226,24 +226,6 @@ fn a_removal_tells_exact_watches_deepest_first() {
 }
 
 #[test]
-fn xsa_115_a_watch_tells_only_what_its_owner_may_read() {
-    let mut bed = Bed::new();
-    bed.start(5);
-    bed.ask(5, Watch, 0, "/|root|");
-    bed.ask(5, Watch, 0, "x|mine|");
-    bed.ask(0, Write, 0, "/secret|");
-    bed.ask(0, Write, 0, "/local/domain/5/x|");
-    assert_eq!(bed.events(5), ["/local/domain/5/x root", "x mine"]);
-    // Losing access is told, what happens then is not.
-    bed.ask(0, SetPerms, 0, "/local/domain/5|n0|");
-    bed.events(5);
-    bed.ask(0, SetPerms, 0, "/local/domain/5/x|n0|");
-    assert_eq!(bed.events(5), ["/local/domain/5/x root", "x mine"]);
-    bed.ask(0, Write, 0, "/local/domain/5/x|2");
-    assert!(bed.events(5).is_empty());
-}
-
-#[test]
 fn identical_events_that_still_wait_are_merged() {
     let mut bed = Bed::new();
     bed.start(5);
