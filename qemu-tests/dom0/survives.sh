@@ -5,7 +5,7 @@ STORE_DOMID=$(xl domid Xenstore)
 
 crash() {
     if [ "$1" = nmi ]; then
-        xl trigger "$STORE_DOMID" nmi || return
+        [ -n "$STORE_DOMID" ] && xl trigger "$STORE_DOMID" nmi || return
     else
         expect OK timeout 30 xenstore-control crash "$1" || return
     fi

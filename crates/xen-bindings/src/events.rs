@@ -8,7 +8,7 @@
 //!
 //! Knows nothing about what a port is for.
 
-use crate::abi::numbers::{DOMID_SELF, VIRQ_TIMER, hypercall as nr};
+use crate::abi::numbers::{DOMID_SELF, VCPUOP_STOP_PERIODIC_TIMER, VIRQ_TIMER, hypercall as nr};
 use crate::error::XenError;
 use crate::evtchn::{Port, bind_virq, bound_ports, close, find_virq, highest_word, reserve_port};
 use crate::platform::Mode;
@@ -66,6 +66,11 @@ impl Events {
             limit: None,
         };
         events.set_timer(0);
+        if mode == Mode::Pv {
+            // A PV vCPU starts with a timer that ticks a hundred times a second and sends the same event.
+            // SAFETY: takes the number of this vCPU, changes only when VIRQ_TIMER comes.
+            let _ = unsafe { hypercall::raw(nr::VCPU_OP, [VCPUOP_STOP_PERIODIC_TIMER, 0, 0, 0, 0]) };
+        }
         Ok(events)
     }
 
