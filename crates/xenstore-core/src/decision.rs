@@ -488,8 +488,12 @@ impl<'s, M: Memory> Decision<'s, M> {
         Ok(())
     }
 
-    /// Bytes of the path's beginning that name the topmost node that a write to it would change or make.
+    /// Bytes of the path's beginning that name the topmost node that a write to it would change or make; only a transaction
+    /// wants to know.
     pub fn top_of(&self, path: &PathBuf) -> u16 {
+        if matches!(self.place, Place::Store) {
+            return 0;
+        }
         let mut top = path.as_path();
         while let Some(parent) = top.parent()
             && self.view.find(parent).is_none()
