@@ -70,7 +70,7 @@ impl<M: Memory> Server<M> {
                     .and_then(|state| state.queue.remove(*number));
                 if let Some(message) = removed {
                     self.events.expired = self.events.expired.saturating_add(1);
-                    self.uncharge_queue(*connection, message.bytes.len());
+                    self.uncharge_queue(*connection, message.memory());
                     self.refresh_deadline(*connection);
                     if let Some(cause) = message.cause {
                         self.consumed(cause);
@@ -268,6 +268,7 @@ impl<M: Memory> Server<M> {
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
             Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
 
@@ -341,10 +342,8 @@ impl<M: Memory> Server<M> {
         if state.ignored.is_some() {
             return;
         }
-        let QueuedMessage {
-            bytes, event, cause, ..
-        } = message;
-        let size = i64::try_from(bytes.len()).unwrap_or(0);
+        let QueuedMessage { event, cause, .. } = message;
+        let size = i64::try_from(message.memory()).unwrap_or(0);
         let domid = state.domid;
         state.queue.push(message.clone());
         if let (None, Some(deadline)) = (state.deadline, message.deadline) {

@@ -33,6 +33,7 @@ mod input;
 mod limit_requests;
 mod node_changes;
 mod node_requests;
+pub mod options;
 mod overlay;
 mod policy;
 mod quota;
@@ -47,7 +48,9 @@ mod watch;
 mod watch_requests;
 
 pub use account::Account;
-pub use connection::{Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage};
+pub use connection::{
+    Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage, SOCKET_UNREAD_MOST, SOCKET_UNREAD_REPLIES,
+};
 pub use domain::Domain;
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
 pub use quota::{Limit, Quotas};

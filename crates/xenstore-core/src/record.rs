@@ -417,6 +417,11 @@ pub enum Change {
     },
     /// The recorded maxima start anew.
     MaximaReset,
+    /// Whether `xenstore-control crash` is allowed.
+    DebugCrash {
+        /// It is.
+        allowed: bool,
+    },
 }
 
 /// The special nodes that stand for events of domains.
