@@ -152,7 +152,7 @@ impl Maker {
                 "nodes" => random.of(&[7, 12, 25]),
                 "watches" => random.of(&[3, 5, 9]),
                 "outstanding" => random.of(&[2, 3, 20]),
-                "memory" => random.of(&[1500, 3000, 100_000, 0]),
+                "memory" => random.of(&[2000, 4000, 100_000, 0]),
                 "soft-memory" => 1000,
                 "transactions" => random.of(&[2, 3, 4]),
                 "transaction-nodes" => random.of(&[4, 8, 20]),
@@ -331,7 +331,7 @@ impl Maker {
         let who = self.random.of(&["1", "2", "3", "5", "8", "9", "x", "65536", "0"]);
         let limit = self.random.of(&LIMITS);
         let value = match limit {
-            "memory" => self.random.of(&["1500", "4000", "0", "100000", "-1"]),
+            "memory" => self.random.of(&["2000", "5000", "0", "100000", "-1"]),
             "node-size" | "path-max" => self.random.of(&["0", "30", "80", "2048", "-1", "x"]),
             _ => self.random.of(&["0", "2", "3", "5", "9", "20", "-1", "x", "4294967295"]),
         };

@@ -304,6 +304,8 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         self.reply(id, header, kind, &payload);
         if let Some((path, token)) = first_event {
+            // The request does not count as outstanding for it, as in C.
+            self.requester = None;
             self.queue_event(id, &path, &token);
         }
         self.finish()
@@ -396,9 +398,17 @@ impl<'s, M: Memory> Decision<'s, M> {
                 .and_then(|(_, state)| state.transactions.get(&header.transaction_id));
             let open = open.ok_or(Errno::ENOENT)?;
             self.transaction = Some((header.transaction_id, open));
-            if !matches!(
+            // Only what is about nodes sees and changes the transaction's own tree; a domain that is released ends in the store.
+            if matches!(
                 kind,
-                T::TransactionStart | T::TransactionEnd | T::ResetWatches | T::Control
+                T::Directory
+                    | T::Read
+                    | T::GetPerms
+                    | T::Write
+                    | T::Mkdir
+                    | T::Rm
+                    | T::SetPerms
+                    | T::DirectoryPart
             ) {
                 self.enter(id, header.transaction_id, open);
             }

@@ -70,8 +70,6 @@ impl Job<'_> {
 
     pub(super) fn release(&mut self, payload: &[u8]) -> Answer {
         let domid = self.another(payload)?;
-        // A domain ends in the store, whichever transaction the request names.
-        self.within = None;
         self.destroy(domid);
         ok()
     }

@@ -45,7 +45,7 @@ impl Model {
             return 0;
         };
         let watches = connection.watches.iter().map(|watch| watch.named.path.len() + watch.token.len());
-        let queue = connection.queue.iter().map(|queued| queued.bytes.len());
+        let queue = connection.queue.iter().map(super::Queued::memory);
         let transactions = connection.transactions.values().map(|open| open.bytes());
         (watches.sum::<usize>() + queue.sum::<usize>() + transactions.sum::<usize>()) as u64
     }

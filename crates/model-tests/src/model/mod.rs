@@ -39,6 +39,8 @@ pub const ANY: u16 = 32757;
 const HEADER: usize = 16;
 /// The most bytes of a payload.
 const PAYLOAD_MAX: usize = 4096;
+/// What a message that waits is charged with besides its bytes.
+const MESSAGE: usize = 128;
 /// Event channels have numbers up to this.
 pub const PORT_MAX: u32 = 4096;
 
@@ -101,6 +103,13 @@ struct Queued {
     deadline: Option<u64>,
     /// The connection and the number of its request that this is a consequence of.
     cause: Option<(u64, u64)>,
+}
+
+impl Queued {
+    /// What it is charged with.
+    fn memory(&self) -> usize {
+        self.bytes.len() + MESSAGE
+    }
 }
 
 /// A client.
@@ -173,6 +182,8 @@ struct Job<'m> {
     before: Rc<Tree>,
     /// The transaction's own tree when it began.
     own_before: Option<Rc<Tree>>,
+    /// How many paths and writes it had then: the limit is asked once for each request.
+    touched_before: usize,
     /// Domains that exist and become known by being named.
     named: Vec<u16>,
     /// Events so far, for the domain with this number.

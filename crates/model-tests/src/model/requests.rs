@@ -105,13 +105,23 @@ impl Job<'_> {
             let store = Rc::clone(&self.before);
             let open = open.ok_or("ENOENT")?;
             self.within = Some(id);
-            // The first request that is about something sees the store as it is, and so do all that follow.
-            if !matches!(
-                kind,
-                T::TransactionStart | T::TransactionEnd | T::ResetWatches | T::Control
-            ) {
+            // The first request that is about a node sees the store as it is, and so do all that follow.
+            let about_nodes = [
+                T::Directory,
+                T::Read,
+                T::GetPerms,
+                T::Write,
+                T::Mkdir,
+                T::Rm,
+                T::SetPerms,
+                T::DirectoryPart,
+            ];
+            if about_nodes.contains(&kind) {
                 open.begin(store);
                 self.own_before = Some(open.own_copy());
+                self.touched_before = open.touched();
+            } else if !matches!(kind, T::TransactionStart | T::TransactionEnd) {
+                self.within = None;
             }
         }
         match kind {

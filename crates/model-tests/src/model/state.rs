@@ -340,6 +340,7 @@ impl Model {
             within: None,
             before: Rc::clone(&self.store),
             own_before: None,
+            touched_before: 0,
             named: Vec::new(),
             told: Vec::new(),
             gathered: None,

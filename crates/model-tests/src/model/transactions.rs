@@ -119,7 +119,7 @@ impl Transaction {
     }
 
     /// What the limit `transaction-nodes` counts: paths that it saw something of, and writes.
-    fn touched(&self) -> usize {
+    pub(super) fn touched(&self) -> usize {
         self.saw.len() + self.writes.len()
     }
 
@@ -222,8 +222,7 @@ impl Job<'_> {
     }
 
     fn touch(&mut self) -> Result<(), Errno> {
-        let touched = self.open().map_or(0, Transaction::touched);
-        if self.over("transaction-nodes", touched + 1) {
+        if self.over("transaction-nodes", self.touched_before + 1) {
             if let Some(open) = self.open_mut() {
                 open.failed = true;
             }

@@ -3,7 +3,7 @@
 use super::arguments::{Named, atoi, strings};
 use super::requests::{Answer, message, ok};
 use super::tree::{Caller, Entry, Wish, parent, upwards};
-use super::{HEADER, Job, Model, PAYLOAD_MAX, PRIVILEGED, Queued, Transaction};
+use super::{Job, MESSAGE, Model, PAYLOAD_MAX, PRIVILEGED, Queued, Transaction};
 use xenstore_wire::{Header, MessageType};
 
 /// A watch.
@@ -108,7 +108,6 @@ impl Job<'_> {
             connection.watches.clear();
             connection.transactions.clear();
         }
-        self.within = None;
         ok()
     }
 
@@ -199,7 +198,7 @@ impl Job<'_> {
         }
         let nodes = u64::try_from(self.before.bytes_of(receiver.domid)).unwrap_or(0);
         let held = nodes + self.model.bytes_besides_nodes(receiver.domid) - free as u64;
-        let more = here.iter().map(|queued| queued.bytes.len()).sum::<usize>() + HEADER + payload.len();
+        let more = here.iter().map(|queued| queued.memory()).sum::<usize>() + bytes.len() + MESSAGE;
         let limit = self.model.limit_of(receiver.domid, "memory");
         if limit.is_some_and(|limit| held + more as u64 >= limit) {
             return;
@@ -251,7 +250,9 @@ impl Model {
         let Some(connection) = self.connection(domid) else { return };
         let Some(watch) = connection.watches.last() else { return };
         let (path, token) = (watch.written().to_owned(), watch.token.clone());
-        let bytes = watch.named.path.len() + token.len();
+        // What the request itself has brought: its answer, which waits last, and the watch.
+        let answer = connection.queue.back().map_or(0, Queued::memory);
+        let bytes = answer + watch.named.path.len() + token.len();
         let mut job = self.job(None);
         let receiver = job.model.caller(domid);
         job.event(receiver, &path, &token, bytes);
