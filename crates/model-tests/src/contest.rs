@@ -27,7 +27,11 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n    model:  {}\n    server: {}", self.what, self.model, self.server)
+        write!(
+            f,
+            "{}\n    model:  {}\n    server: {}",
+            self.what, self.model, self.server
+        )
     }
 }
 
@@ -105,7 +109,8 @@ impl Contest {
             Step::Restart => {
                 self.engine.restart();
                 let domains = self.engine.server().domains();
-                let maxima = domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
+                let maxima =
+                    domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
                 self.model.restart(&maxima.collect());
                 self.compare_seen("a restart")?;
                 self.compare_all()
@@ -306,14 +311,22 @@ impl Contest {
         if model != server {
             let differing = model.iter().zip(&server).find(|(model, server)| model != server);
             let differing = differing.map(|(model, server)| (model.clone(), server.clone()));
-            let (model, server) = differing.unwrap_or((format!("{} nodes", model.len()), format!("{} nodes", server.len())));
+            let (model, server) =
+                differing.unwrap_or((format!("{} nodes", model.len()), format!("{} nodes", server.len())));
             return self.same("the store", &model, &server);
         }
         // One domain after the other, and the rest.
         let asked = self.asked % 10;
         self.asked = self.asked.wrapping_add(1);
         self.ask(MessageType::Control, &format!("quota|{asked}|"))?;
-        self.ask(MessageType::Control, if asked % 2 == 0 { "status|" } else { "quota|max|" })?;
+        self.ask(
+            MessageType::Control,
+            if asked.is_multiple_of(2) {
+                "status|"
+            } else {
+                "quota|max|"
+            },
+        )?;
         self.ask(MessageType::GetPerms, "@releaseDomain|")?;
         self.ask(MessageType::GetPerms, "@introduceDomain|")?;
         self.ask(MessageType::Control, "check|")
@@ -354,7 +367,10 @@ fn messages(partial: &mut BTreeMap<u16, Vec<u8>>, seen: BTreeMap<u16, Vec<u8>>) 
 }
 
 fn events(all: &BTreeMap<u16, Vec<Message>>) -> u64 {
-    let events = all.values().flatten().filter(|message| message.0.starts_with("WATCH_EVENT"));
+    let events = all
+        .values()
+        .flatten()
+        .filter(|message| message.0.starts_with("WATCH_EVENT"));
     events.count() as u64
 }
 
@@ -381,7 +397,14 @@ fn known<M: Memory>(server: &Server<M>) -> Known {
 }
 
 fn entries(list: impl Iterator<Item = Entry>) -> String {
-    let texts = list.map(|entry| format!("{}{}{}", entry.letter, entry.domid, if entry.ignored { "-" } else { "" }));
+    let texts = list.map(|entry| {
+        format!(
+            "{}{}{}",
+            entry.letter,
+            entry.domid,
+            if entry.ignored { "-" } else { "" }
+        )
+    });
     texts.collect::<Vec<_>>().join(",")
 }
 
@@ -391,7 +414,11 @@ fn listed(tree: &Tree) -> Vec<String> {
     all.filter_map(|path| {
         let node = tree.get(&path)?;
         let permissions = entries(node.permissions.iter().copied());
-        Some(format!("{path} {permissions} {} {:?}", node.generation, String::from_utf8_lossy(&node.value)))
+        Some(format!(
+            "{path} {permissions} {} {:?}",
+            node.generation,
+            String::from_utf8_lossy(&node.value)
+        ))
     })
     .collect()
 }
@@ -411,7 +438,10 @@ fn nodes<M: Memory>(server: &Server<M>) -> Vec<String> {
         let permissions = entries(node.permissions().iter().map(entry));
         let value = String::from_utf8_lossy(node.value());
         all.push(format!("{shown} {permissions} {} {value:?}", node.generation()));
-        let children: Vec<_> = tree.children(node).map(|child| (format!("{path}/{}", child.name()), child)).collect();
+        let children: Vec<_> = tree
+            .children(node)
+            .map(|child| (format!("{path}/{}", child.name()), child))
+            .collect();
         stack.extend(children.into_iter().rev());
     }
     all

@@ -100,7 +100,9 @@ impl Coverage {
         for (kind, outcome) in self.outcomes.keys() {
             let expected = EXPECTED.iter().find(|(known, _)| *known as u32 == *kind);
             if expected.is_some_and(|(_, expected)| !expected.contains(outcome)) {
-                gaps.push(format!("type {kind} was answered {outcome}, which the table does not know"));
+                gaps.push(format!(
+                    "type {kind} was answered {outcome}, which the table does not know"
+                ));
             }
         }
         gaps

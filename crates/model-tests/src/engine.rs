@@ -151,7 +151,9 @@ impl Machine for Simulated {
 
     fn changed_domains(&mut self) -> Option<Vec<(DomId, DomainState)>> {
         let changed = std::mem::take(&mut *self.0.changed.borrow_mut());
-        let states = changed.into_iter().map(|domid| (DomId(domid), self.domain(DomId(domid))));
+        let states = changed
+            .into_iter()
+            .map(|domid| (DomId(domid), self.domain(DomId(domid))));
         self.0.lists_changes.get().then(|| states.collect())
     }
 
@@ -234,7 +236,9 @@ impl Engine {
     }
 
     fn service_mut(&mut self) -> &mut Service<Simulated, SlicePages<Vec<u8>>> {
-        self.service.as_mut().unwrap_or_else(|| unreachable!("between two lives"))
+        self.service
+            .as_mut()
+            .unwrap_or_else(|| unreachable!("between two lives"))
     }
 
     /// The server's state.

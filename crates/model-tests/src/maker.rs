@@ -33,7 +33,9 @@ struct Temper {
 }
 
 const NAMES: [&str; 10] = ["a", "b", "c", "a/b", "a/b/c", "b/a/c", "a-b", "a/b/c/d", "data", "A_0@"];
-const ROOTS: [&str; 14] = [
+const ROOTS: [&str; 16] = [
+    "",
+    "",
     "",
     "",
     "",
@@ -75,20 +77,64 @@ const SPECIAL: [&str; 10] = [
     "@releaseDomain/x",
 ];
 const WRONG: [&str; 13] = [
-    "", "//", "/a/", "/a//b", "a b", "/ä", "a\n", "/local/domain/", ".", "..", "/a:b", "/a\u{1}", "@a/",
+    "",
+    "//",
+    "/a/",
+    "/a//b",
+    "a b",
+    "/ä",
+    "a\n",
+    "/local/domain/",
+    ".",
+    "..",
+    "/a:b",
+    "/a\u{1}",
+    "@a/",
 ];
 const PERMISSIONS: [&str; 22] = [
-    "n1|", "r2|w3|", "b0|", "n3|r1|b2|", "w1|", "r0|n2|", "n2|b1|r3|", "n1|r2|", "r1|n2|r2|", "n0|b4|", "b5|r1|",
-    "n1|r77|", "n1|r32757|", "n2|r32757|n1|", "n4|", "n3|", "n2|", "b3|", "n5|b1|", "n1|b5|r6|", "r0x1|", "n01|w0x2|",
+    "n1|",
+    "r2|w3|",
+    "b0|",
+    "n3|r1|b2|",
+    "w1|",
+    "r0|n2|",
+    "n2|b1|r3|",
+    "n1|r2|",
+    "r1|n2|r2|",
+    "n0|b4|",
+    "b5|r1|",
+    "n1|r77|",
+    "n1|r32757|",
+    "n2|r32757|n1|",
+    "n4|",
+    "n3|",
+    "n2|",
+    "b3|",
+    "n5|b1|",
+    "n1|b5|r6|",
+    "r0x1|",
+    "n01|w0x2|",
 ];
 const WRONG_PERMISSIONS: [&str; 13] = [
     "", "n", "x1|", "n1x|", "1|", "n77|", "n1|q2|", "n-1|", "n 1|", "n65536|", "n08|", "|", "n",
 ];
 const NUMBERS: [&str; 18] = [
-    "0|", "1|", "2|", "3|", "4|", "5|", "6|", "8|", "32752|", "65535|", "99|", "x|", "|", "", "1", "2|1|", "1x|", "65536|",
+    "0|", "1|", "2|", "3|", "4|", "5|", "6|", "8|", "32752|", "65535|", "99|", "x|", "|", "", "1", "2|1|", "1x|",
+    "65536|",
 ];
 const OFFSETS: [&str; 9] = ["0", "1", "2", "5", "-1", "", "x", "9999", "400"];
-const TOKENS: [&str; 6] = ["x", "y", "", "token-3", "t/t@ !", "0"];
+const TOKENS: [&str; 5] = ["x", "x", "y", "", "t/t@ !"];
+const WATCHED: [&str; 9] = [
+    "/",
+    "a",
+    "a/b",
+    "/shared",
+    "/shared/a",
+    "/local/domain/1",
+    "b",
+    "/local",
+    "/shared/a/b",
+];
 
 /// The settings and the stream of a seed.
 pub fn stream(seed: u64, count: usize) -> (Settings, Vec<Step>) {
@@ -96,7 +142,7 @@ pub fn stream(seed: u64, count: usize) -> (Settings, Vec<Step>) {
         random: Random::new(seed),
         temper: Temper {
             in_transactions: [10, 40, 70, 40][(seed % 4) as usize],
-            slow: seed % 3 != 0,
+            slow: !seed.is_multiple_of(3),
             deaths: seed % 5 < 3,
             targets: seed % 7 < 3,
             crowds: seed.is_multiple_of(6),
@@ -176,8 +222,14 @@ impl Maker {
         match self.random.below(200) {
             0..=9 => request(domid, self.within(20), TransactionStart as u32, "|"),
             10..=21 => {
-                let how = self.random.of(&["T|", "T|", "T|", "T|", "T|", "F|", "F|", "T", "x|", ""]);
-                let within = if self.random.one_in(30) { Within::Outside } else { self.open() };
+                let how = self
+                    .random
+                    .of(&["T|", "T|", "T|", "T|", "T|", "F|", "F|", "T", "x|", ""]);
+                let within = if self.random.one_in(30) {
+                    Within::Outside
+                } else {
+                    self.open()
+                };
                 request(domid, within, TransactionEnd as u32, how)
             }
             22..=29 => self.toolstack(),
@@ -187,7 +239,7 @@ impl Maker {
             48..=50 => Step::Pass(self.random.of(&[1, 500, 2000, 4999, 5000, 12_000, 20_000, 21_000])),
             51 if self.random.one_in(3) => self.link(),
             52..=54 => self.malformed(domid),
-            55 if self.temper.crowds => self.crowd(),
+            55..=58 if self.temper.crowds => self.crowd(),
             _ => self.work(domid),
         }
     }
@@ -199,7 +251,7 @@ impl Maker {
     /// Of a hundred requests so many in a transaction.
     fn within(&mut self, percent: u32) -> Within {
         match self.random.below(100) {
-            0 if self.random.one_in(3) => Within::Unknown,
+            0 => Within::Unknown,
             part if part < percent => self.open(),
             _ => Within::Outside,
         }
@@ -213,7 +265,9 @@ impl Maker {
             // About as long as may be.
             6 => {
                 let root = self.random.of(&ROOTS);
-                let length = self.random.of(&[20, 22, 23, 24, 25, 58, 59, 60, 61, 2046, 2047, 2048, 2049]);
+                let length = self
+                    .random
+                    .of(&[20, 22, 23, 24, 25, 58, 59, 60, 61, 2046, 2047, 2048, 2049]);
                 let used = if self.random.one_in(2) { root.len() } else { 0 };
                 format!("{root}{}", "p".repeat((length as usize).saturating_sub(used).max(1)))
             }
@@ -282,13 +336,16 @@ impl Maker {
 
     fn watched(&mut self, path: &str) -> String {
         let token = self.random.of(&TOKENS);
-        let path = if self.random.one_in(5) {
-            self.random.of(&SPECIAL)
-        } else {
-            path
+        let path = match self.random.below(10) {
+            0 | 1 => self.random.of(&SPECIAL),
+            2..=7 => self.random.of(&WATCHED),
+            _ => path,
         };
         match self.random.below(12) {
-            0..=2 => format!("{path}|{token}|{}|", self.random.of(&["0", "1", "2", "-1", "", "x3", "4294967296"])),
+            0..=2 => format!(
+                "{path}|{token}|{}|",
+                self.random.of(&["0", "1", "2", "-1", "", "x3", "4294967296"])
+            ),
             // An event below it would be too long.
             3 if self.random.one_in(10) => format!("/|{}|", "T".repeat(4085)),
             _ => format!("{path}|{token}|"),
@@ -297,7 +354,11 @@ impl Maker {
 
     /// What a toolstack asks; sometimes a guest tries it.
     fn toolstack(&mut self) -> Step {
-        let domid = if self.random.one_in(5) { self.random.of(&GUESTS) } else { 0 };
+        let domid = if self.random.one_in(5) {
+            self.random.of(&GUESTS)
+        } else {
+            0
+        };
         let visitor = self.random.of(&VISITORS);
         let within = self.within(6);
         let (kind, payload) = match self.random.below(20) {
@@ -305,19 +366,40 @@ impl Maker {
             5 => (
                 Introduce,
                 self.random
-                    .of(&["4|1|", "4|1|0|", "9|1|1|", "8|1|5000|", "x", "", "99|1|1|", "65536|1|1|", "5|1|-1|"])
+                    .of(&[
+                        "4|1|",
+                        "4|1|0|",
+                        "9|1|1|",
+                        "8|1|5000|",
+                        "x",
+                        "",
+                        "99|1|1|",
+                        "65536|1|1|",
+                        "5|1|-1|",
+                    ])
                     .to_owned(),
             ),
             6 => (Introduce, format!("{visitor}|1|{}|", self.random.below(9) + 1)),
             7 if self.random.one_in(8) => (Introduce, "0|1|1|".to_owned()),
             7 => (Introduce, format!("{}|1|3|", self.random.of(&GUESTS))),
-            8 => (Release, self.random.of(&["0|", "9|", "", "x|", "9", "4|5|", "99|", "8|"]).to_owned()),
+            8 => (
+                Release,
+                self.random
+                    .of(&["0|", "9|", "", "x|", "9", "4|5|", "99|", "8|"])
+                    .to_owned(),
+            ),
             9 | 10 => (Release, format!("{visitor}|")),
             11 => (Resume, format!("{visitor}|")),
             12 => (Resume, self.random.of(&["0|", "9|", "", "x|", "1|", "8|"]).to_owned()),
             13 => (IsDomainIntroduced, self.random.of(&NUMBERS).to_owned()),
-            14 => (SetTarget, self.random.of(&["9|1|", "1|9|", "1|", "", "x|y|", "8|1|"]).to_owned()),
-            15 if self.temper.targets => (SetTarget, format!("{}|{}|", self.random.of(&[4, 5]), self.random.of(&GUESTS))),
+            14 => (
+                SetTarget,
+                self.random.of(&["9|1|", "1|9|", "1|", "", "x|y|", "8|1|"]).to_owned(),
+            ),
+            15 if self.temper.targets => (
+                SetTarget,
+                format!("{}|{}|", self.random.of(&[4, 5]), self.random.of(&GUESTS)),
+            ),
             15 | 16 => (GetDomainPath, self.random.of(&NUMBERS).to_owned()),
             _ => return Step::Start { domid: visitor },
         };
@@ -326,25 +408,45 @@ impl Maker {
 
     /// What an administrator asks and sets; sometimes a guest tries it.
     fn administration(&mut self) -> Step {
-        let domid = if self.random.one_in(6) { self.random.of(&GUESTS) } else { 0 };
+        let domid = if self.random.one_in(6) {
+            self.random.of(&GUESTS)
+        } else {
+            0
+        };
         let within = self.within(6);
         let who = self.random.of(&["1", "2", "3", "5", "8", "9", "x", "65536", "0"]);
         let limit = self.random.of(&LIMITS);
         let value = match limit {
             "memory" => self.random.of(&["2000", "5000", "0", "100000", "-1"]),
             "node-size" | "path-max" => self.random.of(&["0", "30", "80", "2048", "-1", "x"]),
-            _ => self.random.of(&["0", "2", "3", "5", "9", "20", "-1", "x", "4294967295"]),
+            _ => self
+                .random
+                .of(&["0", "2", "3", "5", "9", "20", "-1", "x", "4294967295"]),
         };
         let (kind, payload) = match self.random.below(16) {
-            0..=2 => (GetQuota, self.random.of(&["", "nodes|", "memory ", "x|", "1|nodes|", "a|b|c|"]).to_owned()),
+            0..=2 => (
+                GetQuota,
+                self.random
+                    .of(&["", "nodes|", "memory ", "x|", "1|nodes|", "a|b|c|"])
+                    .to_owned(),
+            ),
             3 | 4 => (GetQuota, format!("{who}|{limit}|")),
             5 | 6 => (SetQuota, format!("{who}|{limit}|{value}|")),
             7 => (SetQuota, format!("{limit}|{value}|")),
-            8 => (SetQuota, self.random.of(&["", "nodes|", "x|5|", "1|x|5|", "1|nodes|5|6|"]).to_owned()),
+            8 => (
+                SetQuota,
+                self.random
+                    .of(&["", "nodes|", "x|5|", "1|x|5|", "1|nodes|5|6|"])
+                    .to_owned(),
+            ),
             9 => (GetFeature, format!("{who}|")),
             10 => (
                 SetFeature,
-                format!("{}|{}|", self.random.of(&["5", "6", "8", "1", "9"]), self.random.of(&["0", "3", "7", "15", "16", "x"])),
+                format!(
+                    "{}|{}|",
+                    self.random.of(&["5", "6", "8", "1", "9"]),
+                    self.random.of(&["0", "3", "7", "15", "16", "x"])
+                ),
             ),
             11 => (SetFeature, self.random.of(&["", "5|", "x|1|", "5|1|1|"]).to_owned()),
             12 => (Control, format!("quota|{who}|")),
@@ -352,7 +454,15 @@ impl Maker {
                 Control,
                 self.random
                     .of(&[
-                        "quota|", "quota-soft|", "help|", "log|", "status|", "print|hello|", "check|", "quota|max|", "log|-obj|",
+                        "quota|",
+                        "quota-soft|",
+                        "help|",
+                        "log|",
+                        "status|",
+                        "print|hello|",
+                        "check|",
+                        "quota|max|",
+                        "log|-obj|",
                     ])
                     .to_owned(),
             ),
@@ -360,18 +470,45 @@ impl Maker {
                 Control,
                 self.random
                     .of(&[
-                        "", "x|", "print|", "print|a|b|", "log|+x|", "quota|set|x|1|", "quota|set|nodes|0|", "help", "quota-soft|set|nodes|1|",
-                        "quota|set|soft-memory|1|", "quota|a|b|", "log|x|", "crash|panic|",
+                        "",
+                        "x|",
+                        "print|",
+                        "print|a|b|",
+                        "log|+x|",
+                        "quota|set|x|1|",
+                        "quota|set|nodes|0|",
+                        "help",
+                        "quota-soft|set|nodes|1|",
+                        "quota|set|soft-memory|1|",
+                        "quota|a|b|",
+                        "log|x|",
+                        "crash|panic|",
                     ])
                     .to_owned(),
             ),
-            _ => (Control, self.random.of(&["quota|set|nodes|20|", "quota-soft|set|memory|77|", "quota|set|watches|4|"]).to_owned()),
+            _ => (
+                Control,
+                self.random
+                    .of(&[
+                        "quota|set|nodes|20|",
+                        "quota-soft|set|memory|77|",
+                        "quota|set|watches|4|",
+                    ])
+                    .to_owned(),
+            ),
         };
         request(domid, within, kind as u32, &payload)
     }
 
     fn fate(&mut self) -> Step {
-        let fates = [Fate::Shutdown, Fate::Shutdown, Fate::Absent, Fate::Dying, Fate::Alive, Fate::Replaced];
+        let fates = [
+            Fate::Shutdown,
+            Fate::Shutdown,
+            Fate::Absent,
+            Fate::Dying,
+            Fate::Alive,
+            Fate::Replaced,
+        ];
         let count = self.random.of(&[1, 1, 1, 2, 3]);
         let all = (0..count).map(|_| (self.random.of(&[3, 4, 5, 6, 7, STRANGER]), self.random.of(&fates)));
         Step::Fates(all.collect())
@@ -390,7 +527,11 @@ impl Maker {
 
     fn link(&mut self) -> Step {
         let domid = self.random.of(&[1, 2, 3, 4, 5, 6]);
-        let torn = if self.random.one_in(3) { self.random.below(200) as u8 } else { 0 };
+        let torn = if self.random.one_in(3) {
+            self.random.below(200) as u8
+        } else {
+            0
+        };
         let event = match self.random.below(6) {
             0 | 1 => LinkEvent::Reset,
             2 | 3 => LinkEvent::Reconnect,
@@ -402,7 +543,7 @@ impl Maker {
 
     /// Many children with long names, and their end.
     fn crowd(&mut self) -> Step {
-        if self.random.one_in(30) {
+        if self.random.one_in(150) {
             return ask(0, Rm, "/crowd|");
         }
         let name = format!("{}{}", self.random.below(60), "n".repeat(self.random.of(&[1, 90, 130])));

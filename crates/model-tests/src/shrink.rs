@@ -39,7 +39,11 @@ mod tests {
         let steps: Vec<u32> = (0..1000).collect();
         let short = shrink(steps, |tried| {
             let seven = tried.iter().position(|step| *step == 7)?;
-            tried.iter().skip(seven).position(|step| *step == 700).map(|at| seven + at)
+            tried
+                .iter()
+                .skip(seven)
+                .position(|step| *step == 700)
+                .map(|at| seven + at)
         });
         assert_eq!(short, [7, 700]);
     }

@@ -88,7 +88,11 @@ pub enum Step {
 fn readable(payload: &[u8]) -> String {
     let text = String::from_utf8_lossy(payload).replace('\0', "|");
     if text.len() > 300 {
-        format!("{}... ({} bytes)", text.chars().take(300).collect::<String>(), payload.len())
+        format!(
+            "{}... ({} bytes)",
+            text.chars().take(300).collect::<String>(),
+            payload.len()
+        )
     } else {
         text
     }
@@ -104,7 +108,8 @@ impl fmt::Display for Step {
                 payload,
                 first,
             } => {
-                let kind = MessageType::from_wire(*kind).map_or_else(|| format!("type {kind}"), |kind| kind.to_string());
+                let kind =
+                    MessageType::from_wire(*kind).map_or_else(|| format!("type {kind}"), |kind| kind.to_string());
                 write!(f, "d{domid} {kind} {within:?} {}", readable(payload))?;
                 match first {
                     Some(first) => write!(f, " (the first {first} bytes alone)"),

@@ -14,7 +14,7 @@ use model_tests::shrink::shrink;
 /// Steps of one stream.
 const STEPS: usize = 6000;
 /// Streams, so that there are more than a million requests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 240;
 /// Failing streams that are looked into before the test gives up.
 const FAILURES: usize = 2;
 

@@ -151,11 +151,10 @@ impl<M: Memory> Server<M> {
                 write,
                 top,
             } => {
-                let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.wrote(write, *top);
-                    open.bytes = open.bytes.saturating_add(size);
-                    self.charge_transaction(*connection, size, 0);
+                    let (more, less) = open.wrote(write, *top);
+                    open.bytes = open.bytes.saturating_add(more).saturating_sub(less);
+                    self.charge_transaction(*connection, more, less);
                 }
             }
             Change::TransactionFailed { connection, id } => {

@@ -401,14 +401,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             // Only what is about nodes sees and changes the transaction's own tree; a domain that is released ends in the store.
             if matches!(
                 kind,
-                T::Directory
-                    | T::Read
-                    | T::GetPerms
-                    | T::Write
-                    | T::Mkdir
-                    | T::Rm
-                    | T::SetPerms
-                    | T::DirectoryPart
+                T::Directory | T::Read | T::GetPerms | T::Write | T::Mkdir | T::Rm | T::SetPerms | T::DirectoryPart
             ) {
                 self.enter(id, header.transaction_id, open);
             }
@@ -518,7 +511,9 @@ impl<'s, M: Memory> Decision<'s, M> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        self.touch(connection, id, open)?;
+        if open.older(&write).is_none() {
+            self.touch(connection, id, open)?;
+        }
         self.change(Change::Wrote {
             connection,
             id,

@@ -63,7 +63,9 @@ pub fn atoi(text: &[u8]) -> i32 {
 pub fn domid(text: &[u8]) -> Option<u16> {
     let (value, used) = integer(text, Some(10));
     // `-1` wraps to the largest number there is, so of the negative ones only those near -2^64 would be small again.
-    (used == text.len()).then_some(value).and_then(|value| u16::try_from(value).ok())
+    (used == text.len())
+        .then_some(value)
+        .and_then(|value| u16::try_from(value).ok())
 }
 
 /// `r5`: a letter and a number in any of C's notations, nothing behind it.
@@ -109,7 +111,11 @@ pub fn path(text: &[u8], domid: u16, limit: Option<usize>, special: bool) -> Opt
     }
     let relative = !text.starts_with(['/', '@']);
     let home = format!("/local/domain/{domid}/");
-    let path = if relative { format!("{home}{text}") } else { text.to_owned() };
+    let path = if relative {
+        format!("{home}{text}")
+    } else {
+        text.to_owned()
+    };
     let counted = path.len() - home_of_any(&path);
     if limit.is_some_and(|limit| counted >= limit) {
         return None;

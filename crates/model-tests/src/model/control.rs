@@ -48,7 +48,12 @@ impl Job<'_> {
     fn made_for_people(&mut self, lines: Vec<String>) -> Answer {
         let answer = self.model.dictated.take().unwrap_or_default();
         let shown = String::from_utf8_lossy(&answer);
-        let count = |line: &String| shown.split_inclusive('\n').filter(|shown| shown.starts_with(line)).count();
+        let count = |line: &String| {
+            shown
+                .split_inclusive('\n')
+                .filter(|shown| shown.starts_with(line))
+                .count()
+        };
         let holds = lines.iter().all(|line| count(line) == 1);
         if holds { Ok(answer) } else { text(lines.concat()) }
     }
@@ -76,7 +81,10 @@ impl Job<'_> {
     }
 
     fn set_default(&mut self, name: &[u8], value: &[u8], soft: bool) -> Answer {
-        let value = u32::try_from(atoi(value)).ok().filter(|value| *value > 0).ok_or("EINVAL")?;
+        let value = u32::try_from(atoi(value))
+            .ok()
+            .filter(|value| *value > 0)
+            .ok_or("EINVAL")?;
         let name = match (name, soft) {
             (b"memory", true) => "soft-memory",
             (_, true) | (b"soft-memory", false) => return Err("EINVAL"),
@@ -105,12 +113,24 @@ impl Job<'_> {
             ("requests", model.figures.requests - 1),
             ("connections", connections.len() as u64),
             ("domains", model.domains.len() as u64),
-            ("watches", connections.iter().map(|connection| connection.watches.len() as u64).sum()),
+            (
+                "watches",
+                connections
+                    .iter()
+                    .map(|connection| connection.watches.len() as u64)
+                    .sum(),
+            ),
             (
                 "transactions",
-                connections.iter().map(|connection| connection.transactions.len() as u64).sum(),
+                connections
+                    .iter()
+                    .map(|connection| connection.transactions.len() as u64)
+                    .sum(),
             ),
-            ("ring-resets", connections.iter().map(|connection| connection.resets).sum()),
+            (
+                "ring-resets",
+                connections.iter().map(|connection| connection.resets).sum(),
+            ),
             ("generation", model.generation),
             ("events-queued", model.figures.queued),
             ("events-expired", model.figures.expired),

@@ -46,7 +46,10 @@ impl Job<'_> {
             return Err("EINVAL");
         };
         let domid = domid(number).ok_or("EINVAL")?;
-        let port = u32::try_from(atoi(port)).ok().filter(|port| *port > 0).ok_or("EINVAL")?;
+        let port = u32::try_from(atoi(port))
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or("EINVAL")?;
         if self.model.is_connected(domid) {
             self.model.begin_anew(domid);
             return ok();
@@ -91,6 +94,13 @@ impl Job<'_> {
         let (who, target) = (self.introduced(who)?, self.introduced(target)?);
         if let Some(domain) = self.model.domains.get_mut(&who) {
             domain.target = Some(target);
+        }
+        // What it saw in its transactions it saw with other rights.
+        if let Some(connection) = self.model.connection_mut(who) {
+            connection
+                .transactions
+                .values_mut()
+                .for_each(|open| open.outdated = true);
         }
         ok()
     }
@@ -205,10 +215,14 @@ impl Job<'_> {
         for list in self.model.special.values_mut() {
             *list = without(list, domid).unwrap_or(list.clone());
         }
-        // A commit must not give rights to a number that has no domain, or another.
-        let connections = self.model.connections.iter_mut();
-        for open in connections.flat_map(|connection| connection.transactions.values_mut()) {
-            open.outdated |= open.writes().iter().any(|write| write.names(domid));
+        // A commit must not give rights to a number that has no domain, or another; nor can it be judged with other rights.
+        for connection in &mut self.model.connections {
+            let of = self.model.domains.get(&connection.domid);
+            let was_target = of.is_some_and(|of| of.target == Some(domid));
+            for open in connection.transactions.values_mut() {
+                let names_it = open.writes().any(|write| write.names(domid));
+                open.outdated |= was_target || names_it;
+            }
         }
         self.model.domains.remove(&domid);
         for other in self.model.domains.values_mut() {

@@ -44,7 +44,10 @@ impl Model {
         let Some(connection) = self.connection(domid) else {
             return 0;
         };
-        let watches = connection.watches.iter().map(|watch| watch.named.path.len() + watch.token.len());
+        let watches = connection
+            .watches
+            .iter()
+            .map(|watch| watch.named.path.len() + watch.token.len());
         let queue = connection.queue.iter().map(super::Queued::memory);
         let transactions = connection.transactions.values().map(|open| open.bytes());
         (watches.sum::<usize>() + queue.sum::<usize>() + transactions.sum::<usize>()) as u64

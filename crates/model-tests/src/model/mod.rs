@@ -182,8 +182,6 @@ struct Job<'m> {
     before: Rc<Tree>,
     /// The transaction's own tree when it began.
     own_before: Option<Rc<Tree>>,
-    /// How many paths and writes it had then: the limit is asked once for each request.
-    touched_before: usize,
     /// Domains that exist and become known by being named.
     named: Vec<u16>,
     /// Events so far, for the domain with this number.
@@ -217,10 +215,7 @@ impl Model {
             changed: BTreeSet::new(),
             store: Rc::new(store),
             generation: 3,
-            special: BTreeMap::from([
-                ("@introduceDomain".into(), closed),
-                ("@releaseDomain".into(), release),
-            ]),
+            special: BTreeMap::from([("@introduceDomain".into(), closed), ("@releaseDomain".into(), release)]),
             domains: BTreeMap::new(),
             connections: Vec::new(),
             next_serial: 1,

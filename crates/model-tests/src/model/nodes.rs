@@ -35,30 +35,24 @@ impl Job<'_> {
         self.tree().access(self.caller, path, wish)
     }
 
-    /// Notes what is about to be seen, then asks whether it may be.
-    fn look(&mut self, path: &str, saw: &[Saw]) -> Result<(), Errno> {
+    /// Asks whether a node may be read, and notes the answer; and if so, what will be seen of it.
+    fn look(&mut self, path: &str, saw: Saw) -> Result<(), Errno> {
         let answer = self.access(path, Wish::Read);
         let mut all = vec![Saw::Access(Wish::Read)];
-        all.extend_from_slice(saw);
+        all.extend(answer.map(|()| saw));
         self.note(path, &all)?;
         answer
     }
 
     pub(super) fn read(&mut self, payload: &[u8]) -> Answer {
         let path = self.only_path(payload)?;
-        // A transaction that wrote the value itself reads it again, whatever others do meanwhile.
-        let own = self.open().is_some_and(|open| open.wrote_value(&path));
-        match (own, self.caller.privileged) {
-            (true, true) => self.access(&path, Wish::Read)?,
-            (true, false) => self.look(&path, &[])?,
-            (false, _) => self.look(&path, &[Saw::Value])?,
-        }
+        self.look(&path, Saw::Value)?;
         Ok(self.tree().get(&path).ok_or("ENOENT")?.value.clone())
     }
 
     pub(super) fn directory(&mut self, payload: &[u8]) -> Answer {
         let path = self.only_path(payload)?;
-        self.look(&path, &[Saw::Children])?;
+        self.look(&path, Saw::Children)?;
         let node = self.tree().get(&path).ok_or("ENOENT")?;
         if node.names() > PAYLOAD_MAX {
             return Err("E2BIG");
@@ -72,7 +66,7 @@ impl Job<'_> {
             return Err("EINVAL");
         };
         let path = self.path(path)?;
-        self.look(&path, &[Saw::Children])?;
+        self.look(&path, Saw::Children)?;
         let node = self.tree().get(&path).ok_or("ENOENT")?;
         let mut part = format!("{}\0", node.generation).into_bytes();
         let all = list(&node.children);
@@ -99,8 +93,7 @@ impl Job<'_> {
         let permissions = if named.is_special() {
             self.special(&named.path, Wish::Read)?
         } else {
-            self.look(&named.path, &[Saw::Permissions])?;
-            self.note_inheritance(&named.path)?;
+            self.look(&named.path, Saw::Permissions)?;
             self.tree().get(&named.path).ok_or("ENOENT")?.permissions.clone()
         };
         let entries: Vec<String> = permissions
@@ -108,20 +101,6 @@ impl Job<'_> {
             .map(|entry| format!("{}{}", entry.letter, entry.domid))
             .collect();
         Ok(list(&entries))
-    }
-
-    /// The permissions of a node that the transaction made are those of the nearest node that was there before.
-    fn note_inheritance(&mut self, path: &str) -> Result<(), Errno> {
-        if self.open().is_none() {
-            return Ok(());
-        }
-        for above in upwards(path) {
-            if self.open().is_some_and(|open| open.snapshot().get(above).is_some()) {
-                return self.note(above, &[Saw::Permissions]);
-            }
-            self.note(above, &[Saw::Existence])?;
-        }
-        Ok(())
     }
 
     /// The permissions of a special node. Those that are none have no node above but the root.
@@ -132,14 +111,19 @@ impl Job<'_> {
             None => "ENOENT",
         };
         let root = &self.tree().nearest("/").permissions;
-        Err(if self.caller.may_some(root, wish) { errno } else { "EACCES" })
+        Err(if self.caller.may_some(root, wish) {
+            errno
+        } else {
+            "EACCES"
+        })
     }
 
     pub(super) fn write(&mut self, payload: &[u8]) -> Answer {
         let (path, value) = first_and_rest(payload).ok_or("EINVAL")?;
         let path = self.path(&path)?;
+        let top = self.top(&path);
         self.write_value(&path, &value)?;
-        self.wrote(Write::Value(path, value))?;
+        self.wrote(Write::Value(path, value), top)?;
         ok()
     }
 
@@ -173,8 +157,9 @@ impl Job<'_> {
 
     pub(super) fn mkdir(&mut self, payload: &[u8]) -> Answer {
         let path = self.only_path(payload)?;
+        let top = self.top(&path);
         self.make_directory(&path)?;
-        self.wrote(Write::Mkdir(path))?;
+        self.wrote(Write::Mkdir(path), top)?;
         ok()
     }
 
@@ -220,27 +205,33 @@ impl Job<'_> {
 
     pub(super) fn remove(&mut self, payload: &[u8]) -> Answer {
         let path = self.only_path(payload)?;
+        let top = self.top(&path);
         self.remove_existing(&path)?;
-        self.wrote(Write::Remove(path))?;
+        self.wrote(Write::Remove(path), top)?;
         ok()
     }
 
     pub(super) fn remove_existing(&mut self, path: &str) -> Result<(), Errno> {
+        let above = parent(path).map(str::to_owned);
+        let there = above.is_some_and(|above| self.tree().get(&above).is_some());
         match self.access(path, Wish::Write) {
-            Ok(()) if path == "/" => Err("EINVAL"),
+            Ok(()) if path == "/" => {
+                self.note(path, &[Saw::Access(Wish::Write)])?;
+                Err("EINVAL")
+            }
             Ok(()) => {
                 self.take_away(path);
                 Ok(())
             }
+            // What is not there need not be removed, if it could be there.
+            Err("ENOENT") if there => Ok(()),
+            Err("ENOENT") => {
+                self.note(path, &[Saw::Access(Wish::Write), Saw::Parent])?;
+                Err("ENOENT")
+            }
             Err(errno) => {
                 self.note(path, &[Saw::Access(Wish::Write)])?;
-                let above = parent(path).map(str::to_owned);
-                if let Some(above) = &above {
-                    self.note(above, &[Saw::Existence])?;
-                }
-                let there = above.is_some_and(|above| self.tree().get(&above).is_some());
-                // What is not there need not be removed, if it could be there.
-                if errno == "ENOENT" && there { Ok(()) } else { Err(errno) }
+                Err(errno)
             }
         }
     }
@@ -282,8 +273,9 @@ impl Job<'_> {
             self.may_give_away(&before, &entries)?;
             self.model.special.insert(named.path, entries);
         } else {
+            let top = self.top(&named.path);
             self.write_permissions(&named.path, &entries)?;
-            self.wrote(Write::Permissions(named.path, entries))?;
+            self.wrote(Write::Permissions(named.path, entries), top)?;
         }
         ok()
     }
@@ -295,7 +287,7 @@ impl Job<'_> {
         }
         let before = self.tree().get(path).ok_or("ENOENT")?.permissions.clone();
         if let Err(errno) = self.may_give_away(&before, entries) {
-            self.note(path, &[Saw::Access(Wish::Own), Saw::Permissions])?;
+            self.note(path, &[Saw::Access(Wish::Own), Saw::Owner])?;
             return Err(errno);
         }
         self.replace_permissions(path, entries);
@@ -333,4 +325,3 @@ impl Job<'_> {
 fn list(texts: &[String]) -> Vec<u8> {
     texts.iter().flat_map(|text| [text.as_bytes(), &[0]].concat()).collect()
 }
-

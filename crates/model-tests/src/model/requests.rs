@@ -48,7 +48,11 @@ impl Model {
         let answer = match answer {
             Ok(payload) => {
                 job.end();
-                if payload.len() > PAYLOAD_MAX { Err("E2BIG") } else { Ok(payload) }
+                if payload.len() > PAYLOAD_MAX {
+                    Err("E2BIG")
+                } else {
+                    Ok(payload)
+                }
             }
             // What fails changes nothing.
             Err(errno) => {
@@ -58,7 +62,8 @@ impl Model {
                 Err(errno)
             }
         };
-        self.outcomes.push((header.kind, answer.as_ref().err().copied().unwrap_or("OK")));
+        self.outcomes
+            .push((header.kind, answer.as_ref().err().copied().unwrap_or("OK")));
         let bytes = match &answer {
             Ok(payload) => message(header, header.kind, payload),
             Err(errno) => message(header, T::Error as u32, format!("{errno}\0").as_bytes()),
@@ -119,7 +124,6 @@ impl Job<'_> {
             if about_nodes.contains(&kind) {
                 open.begin(store);
                 self.own_before = Some(open.own_copy());
-                self.touched_before = open.touched();
             } else if !matches!(kind, T::TransactionStart | T::TransactionEnd) {
                 self.within = None;
             }
@@ -211,7 +215,8 @@ impl Job<'_> {
     pub(super) fn tree_mut(&mut self) -> &mut Tree {
         if self.within.is_some() {
             let open = self.open_mut();
-            open.map(Transaction::own_mut).unwrap_or_else(|| unreachable!("it was open"))
+            open.map(Transaction::own_mut)
+                .unwrap_or_else(|| unreachable!("it was open"))
         } else {
             Rc::make_mut(&mut self.model.store)
         }

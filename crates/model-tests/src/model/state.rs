@@ -47,7 +47,10 @@ impl Model {
 
     /// A client begins anew, `asking` to or silently. Who was given up must ask.
     pub fn reset(&mut self, domid: u16, asking: bool) {
-        if self.connection(domid).is_some_and(|connection| asking || !connection.ignored) {
+        if self
+            .connection(domid)
+            .is_some_and(|connection| asking || !connection.ignored)
+        {
             self.begin_anew(domid);
         }
         self.go_on();
@@ -134,9 +137,17 @@ impl Model {
         self.restarted = true;
         for (domid, (outstanding, memory)) in remembered {
             let now = self.counts(*domid);
-            let Some(domain) = self.domains.get_mut(domid) else { continue };
-            assert!((now.outstanding..=domain.most.outstanding).contains(outstanding), "{domid}: {outstanding} at most?");
-            assert!((now.memory..=domain.most.memory).contains(memory), "{domid}: {memory} bytes at most?");
+            let Some(domain) = self.domains.get_mut(domid) else {
+                continue;
+            };
+            assert!(
+                (now.outstanding..=domain.most.outstanding).contains(outstanding),
+                "{domid}: {outstanding} at most?"
+            );
+            assert!(
+                (now.memory..=domain.most.memory).contains(memory),
+                "{domid}: {memory} bytes at most?"
+            );
             domain.most.outstanding = *outstanding;
             domain.most.memory = *memory;
         }
@@ -147,7 +158,10 @@ impl Model {
     fn look_at_domains(&mut self, all: bool) {
         let changed = std::mem::take(&mut self.changed);
         let known: Vec<u16> = self.domains.keys().copied().collect();
-        let asked: Vec<u16> = known.into_iter().filter(|domid| all || changed.contains(domid)).collect();
+        let asked: Vec<u16> = known
+            .into_iter()
+            .filter(|domid| all || changed.contains(domid))
+            .collect();
         let mut job = self.job(None);
         job.domains_changed(&asked);
         job.end();
@@ -233,7 +247,8 @@ impl Model {
 
     /// Who has something waiting to be seen.
     pub fn has_queue(&self, domid: u16) -> bool {
-        self.connection(domid).is_some_and(|connection| !connection.queue.is_empty())
+        self.connection(domid)
+            .is_some_and(|connection| !connection.queue.is_empty())
     }
 
     /// The hypervisor knows the domain.
@@ -340,7 +355,6 @@ impl Model {
             within: None,
             before: Rc::clone(&self.store),
             own_before: None,
-            touched_before: 0,
             named: Vec::new(),
             told: Vec::new(),
             gathered: None,
@@ -351,7 +365,9 @@ impl Model {
     /// How many requests of a connection have messages that are not all seen.
     pub(super) fn outstanding(&self, serial: u64) -> u64 {
         let queued = self.connections.iter().flat_map(|connection| &connection.queue);
-        let causes = queued.filter_map(|queued| queued.cause).filter(|(cause, _)| *cause == serial);
+        let causes = queued
+            .filter_map(|queued| queued.cause)
+            .filter(|(cause, _)| *cause == serial);
         causes.collect::<BTreeSet<_>>().len() as u64
     }
 }

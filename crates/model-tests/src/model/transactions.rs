@@ -1,7 +1,8 @@
 //! Transactions: what they saw, what they wrote, and what becomes of both in the end.
 //!
-//! A transaction works on a copy of the store as it was at its first request. It ends well if everything that it saw of that
-//! state would be seen the same now; then its writes are made again, in order, on the store.
+//! A transaction works on a copy of the store as it was at its first request. In the end its writes are made again, in order,
+//! on the store, and next to that on another copy of what it began with. What it saw between two writes must be seen the same
+//! in both, and what a write made must have the same node above it; otherwise the commit is a conflict and nothing of it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,8 +15,10 @@ use super::{Errno, Job};
 /// What a request in a transaction learned of a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Saw {
-    /// Whether it is there.
-    Existence,
+    /// Whether the node above it is there.
+    Parent,
+    /// Whose it is.
+    Owner,
     /// Its value.
     Value,
     /// Its children and their order.
@@ -66,13 +69,13 @@ impl Write {
 pub struct Transaction {
     /// The store at the first request, and that with its own writes.
     trees: Option<(Rc<Tree>, Rc<Tree>)>,
-    saw: BTreeMap<String, BTreeSet<Saw>>,
-    writes: Vec<Write>,
+    /// What it saw of a path, by the number of its writes that had to come before.
+    saw: BTreeMap<(usize, String), BTreeSet<Saw>>,
+    /// What it wrote, with the topmost node that each write changed or made.
+    writes: Vec<(Write, String)>,
     /// The paths that requests named, in the order of the first time.
     order: Vec<String>,
     failed: bool,
-    /// Bytes of values that were written again; they stay charged until the end.
-    overwritten: usize,
     /// What it would write must not be written any more.
     pub(super) outdated: bool,
 }
@@ -114,8 +117,8 @@ impl Transaction {
 
     /// The bytes that its domain is charged with.
     pub(super) fn bytes(&self) -> usize {
-        let seen = self.saw.keys().map(String::len).sum::<usize>();
-        seen + self.writes.iter().map(Write::bytes).sum::<usize>() + self.overwritten
+        let seen = self.saw.keys().map(|(_, path)| path.len()).sum::<usize>();
+        seen + self.writes.iter().map(|(write, _)| write.bytes()).sum::<usize>()
     }
 
     /// What the limit `transaction-nodes` counts: paths that it saw something of, and writes.
@@ -123,13 +126,23 @@ impl Transaction {
         self.saw.len() + self.writes.len()
     }
 
-    pub(super) fn writes(&self) -> &[Write] {
-        &self.writes
+    pub(super) fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.writes.iter().map(|(write, _)| write)
+    }
+
+    /// How many of its writes must come before for this path to look as it does now: the last that changed it or a node above it,
+    /// or added or removed a child.
+    fn moment(&self, path: &str) -> usize {
+        let touches = |(write, top): &(Write, String)| {
+            let lists = !matches!(write, Write::Permissions(..)) && super::tree::parent(top) == Some(path);
+            is_below(path, top) || lists
+        };
+        self.writes.iter().rposition(touches).map_or(0, |index| index + 1)
     }
 
     /// The place of the write of this value, if nothing was removed there since.
     fn last_value(&self, path: &str) -> Option<usize> {
-        for (index, write) in self.writes.iter().enumerate().rev() {
+        for (index, (write, _)) in self.writes.iter().enumerate().rev() {
             match write {
                 Write::Value(written, _) if written == path => return Some(index),
                 Write::Remove(removed) if is_below(path, removed) => return None,
@@ -137,11 +150,6 @@ impl Transaction {
             }
         }
         None
-    }
-
-    /// The value there is its own.
-    pub(super) fn wrote_value(&self, path: &str) -> bool {
-        self.last_value(path).is_some()
     }
 
     fn name(&mut self, path: &str) {
@@ -162,11 +170,48 @@ impl Transaction {
 fn sight(tree: &Tree, caller: Caller, path: &str, saw: Saw) -> String {
     let node = tree.get(path);
     match saw {
-        Saw::Existence => format!("{}", node.is_some()),
+        Saw::Parent => format!(
+            "{}",
+            super::tree::parent(path).is_some_and(|above| tree.get(above).is_some())
+        ),
+        Saw::Owner => format!("{:?}", node.map(|node| node.owner())),
         Saw::Value => format!("{:?}", node.map(|node| &node.value)),
         Saw::Children => format!("{:?}", node.map(|node| &node.children)),
         Saw::Permissions => format!("{:?}", node.map(|node| &node.permissions)),
         Saw::Access(wish) => format!("{:?}", tree.access(caller, path, wish)),
+    }
+}
+
+/// Makes a write again where nobody else writes.
+fn repeat(tree: &mut Tree, caller: Caller, write: &Write) {
+    let there = tree.get(write.path()).is_some();
+    match write {
+        Write::Value(path, value) => {
+            make(tree, caller, path);
+            if let Some(node) = tree.0.get_mut(path) {
+                node.value = value.clone();
+            }
+        }
+        Write::Mkdir(path) => make(tree, caller, path),
+        Write::Remove(path) if there => tree.remove(path, 0),
+        Write::Remove(_) => {}
+        Write::Permissions(path, entries) => {
+            if let Some(node) = tree.0.get_mut(path) {
+                node.permissions = entries.clone();
+            }
+        }
+    }
+}
+
+fn make(tree: &mut Tree, caller: Caller, path: &str) {
+    let mut permissions = tree.nearest(path).permissions.clone();
+    if !caller.privileged {
+        permissions[0].domid = caller.domid;
+    }
+    for node in super::tree::upwards(path).into_iter().rev() {
+        if tree.get(node).is_none() {
+            tree.create(node, b"", permissions.clone(), 0);
+        }
     }
 }
 
@@ -187,42 +232,51 @@ impl Job<'_> {
         text(id.to_string())
     }
 
-    /// Adds to what the transaction saw; a path that it had not seen anything of counts.
+    /// Adds to what the transaction saw; what it had not seen anything of counts.
     pub(super) fn note(&mut self, path: &str, saw: &[Saw]) -> Result<(), Errno> {
         let Some(open) = self.open() else { return Ok(()) };
-        if !open.saw.contains_key(path) {
+        let place = (open.moment(path), path.to_owned());
+        if !open.saw.contains_key(&place) {
             self.touch()?;
         }
         if let Some(open) = self.open_mut() {
-            open.saw.entry(path.to_owned()).or_default().extend(saw);
+            open.saw.entry(place).or_default().extend(saw);
             open.name(path);
         }
         Ok(())
     }
 
+    /// The topmost node that a write to this path would change or make.
+    pub(super) fn top(&self, path: &str) -> String {
+        let missing = |path: &&str| super::tree::parent(path).is_some_and(|above| self.tree().get(above).is_none());
+        let upwards = super::tree::upwards(path);
+        let made = upwards.iter().take_while(|path| missing(path)).count();
+        upwards[made].to_owned()
+    }
+
     /// Adds to what the transaction wrote. A value that is written again takes the place of the older one.
-    pub(super) fn wrote(&mut self, write: Write) -> Result<(), Errno> {
+    pub(super) fn wrote(&mut self, write: Write, top: String) -> Result<(), Errno> {
         let Some(open) = self.open() else { return Ok(()) };
         let again = match &write {
             Write::Value(path, _) => open.last_value(path),
             _ => None,
         };
-        self.touch()?;
+        if again.is_none() {
+            self.touch()?;
+        }
         if let Some(open) = self.open_mut() {
-            open.name(&write.path().to_owned());
+            open.name(write.path());
             match again {
-                Some(index) => {
-                    open.overwritten += open.writes[index].bytes();
-                    open.writes[index] = write;
-                }
-                None => open.writes.push(write),
+                Some(index) => open.writes[index].0 = write,
+                None => open.writes.push((write, top)),
             }
         }
         Ok(())
     }
 
     fn touch(&mut self) -> Result<(), Errno> {
-        if self.over("transaction-nodes", self.touched_before + 1) {
+        let touched = self.open().map_or(0, Transaction::touched);
+        if self.over("transaction-nodes", touched + 1) {
             if let Some(open) = self.open_mut() {
                 open.failed = true;
             }
@@ -258,16 +312,18 @@ impl Job<'_> {
         if open.writes.is_empty() {
             return Ok(());
         }
-        let store = &self.model.store;
-        let same = |path: &str, saw: Saw| {
-            sight(open.snapshot(), self.caller, path, saw) == sight(store, self.caller, path, saw)
-        };
-        let all_same = |(path, saws): (&String, &BTreeSet<Saw>)| saws.iter().all(|saw| same(path, *saw));
-        if open.outdated || !open.saw.iter().all(all_same) {
+        if open.outdated {
             return Err("EAGAIN");
         }
         self.gathered = Some(Vec::new());
-        for write in &open.writes {
+        let mut then = open.snapshot().clone();
+        for (index, (write, top)) in open.writes.iter().enumerate() {
+            self.compare(&then, open, index)?;
+            let above = super::tree::parent(top);
+            if above.is_some_and(|above| self.model.store.get(above).is_none()) {
+                return Err("EAGAIN");
+            }
+            repeat(&mut then, self.caller, write);
             let outcome = match write {
                 Write::Value(path, value) => self.write_value(path, value),
                 Write::Mkdir(path) => self.make_directory(path),
@@ -275,9 +331,25 @@ impl Job<'_> {
                 Write::Permissions(path, entries) => self.write_permissions(path, entries),
             };
             // It was allowed in the transaction's own state, so the store has become another.
-            outcome.map_err(|errno| if ["ENOSPC", "ENOMEM"].contains(&errno) { errno } else { "EAGAIN" })?;
+            outcome.map_err(|errno| {
+                if ["ENOSPC", "ENOMEM"].contains(&errno) {
+                    errno
+                } else {
+                    "EAGAIN"
+                }
+            })?;
         }
+        self.compare(&then, open, open.writes.len())?;
         self.tell_gathered(open);
         Ok(())
+    }
+
+    /// What was seen after so many writes is the same in both.
+    fn compare(&self, then: &Tree, open: &Transaction, writes: usize) -> Result<(), Errno> {
+        let now = &self.model.store;
+        let mut seen = open.saw.iter().filter(|((moment, _), _)| *moment == writes);
+        let same = |path: &str, saw: Saw| sight(then, self.caller, path, saw) == sight(now, self.caller, path, saw);
+        let all_same = seen.all(|((_, path), saws)| saws.iter().all(|saw| same(path, *saw)));
+        if all_same { Ok(()) } else { Err("EAGAIN") }
     }
 }

@@ -154,7 +154,10 @@ impl Job<'_> {
             let connection = &self.model.connections[index];
             let caller = self.model.caller(connection.domid);
             let tree = self.tree();
-            let reads = |path: &str| tree.get(path).is_some_and(|node| caller.may(&node.permissions, Wish::Read));
+            let reads = |path: &str| {
+                tree.get(path)
+                    .is_some_and(|node| caller.may(&node.permissions, Wish::Read))
+            };
             let before = change.before.as_ref();
             let knew = before.is_some_and(|list| caller.may(list, Wish::Read));
             let sees = there && (reads(&change.path) || parent(&change.path).is_some_and(reads));
@@ -176,7 +179,11 @@ impl Job<'_> {
     /// memory left for it, by what was charged before and what is told already, is not told; `free` bytes do not count yet.
     fn event(&mut self, receiver: Caller, path: &str, token: &[u8], free: usize) {
         let payload = [path.as_bytes(), &[0], token, &[0]].concat();
-        let Some(connection) = self.model.connection(receiver.domid).filter(|connection| !connection.ignored) else {
+        let Some(connection) = self
+            .model
+            .connection(receiver.domid)
+            .filter(|connection| !connection.ignored)
+        else {
             return;
         };
         if payload.len() > PAYLOAD_MAX {
@@ -247,7 +254,9 @@ impl Model {
 
     /// The event that follows the answer to WATCH, with the path as the client wrote it.
     pub(super) fn tell_first_event(&mut self, domid: u16) {
-        let Some(connection) = self.connection(domid) else { return };
+        let Some(connection) = self.connection(domid) else {
+            return;
+        };
         let Some(watch) = connection.watches.last() else { return };
         let (path, token) = (watch.written().to_owned(), watch.token.clone());
         // What the request itself has brought: its answer, which waits last, and the watch.
