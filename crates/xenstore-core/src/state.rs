@@ -128,6 +128,7 @@ impl<M: Memory> Server<M> {
             events: state.events,
             requests: state.requests,
             replaying: false,
+            policy: None,
             configuration: state.configuration,
         })
     }

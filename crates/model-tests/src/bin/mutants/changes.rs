@@ -107,7 +107,10 @@ fn does(statement: &syn::Stmt) -> bool {
         syn::Expr::Try(tried) => &tried.expr,
         other => other,
     };
-    matches!(inner, syn::Expr::MethodCall(_) | syn::Expr::Call(_) | syn::Expr::Assign(_))
+    matches!(
+        inner,
+        syn::Expr::MethodCall(_) | syn::Expr::Call(_) | syn::Expr::Assign(_)
+    )
 }
 
 impl<'ast> Visit<'ast> for Finder<'_> {

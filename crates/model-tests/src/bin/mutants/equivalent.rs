@@ -16,8 +16,8 @@ const LIST: [Equivalent; 0] = [];
 /// Why nobody can see this one.
 pub fn reason(mutant: &Mutant) -> Option<&'static str> {
     let original = mutant.original.split_whitespace().collect::<Vec<_>>().join(" ");
-    let known = LIST.iter().find(|known| {
-        known.file == mutant.file && known.kind == mutant.kind && original.starts_with(known.original)
-    });
+    let known = LIST
+        .iter()
+        .find(|known| known.file == mutant.file && known.kind == mutant.kind && original.starts_with(known.original));
     known.map(|known| known.reason)
 }

@@ -58,7 +58,10 @@ fn main() -> ExitCode {
 
     let chosen: Vec<&Mutant> = match wanted.as_deref() {
         Some("all") => all.iter().collect(),
-        Some(number) => all.iter().filter(|mutant| mutant.number.to_string() == number).collect(),
+        Some(number) => all
+            .iter()
+            .filter(|mutant| mutant.number.to_string() == number)
+            .collect(),
         None => {
             let step = (all.len() / SAMPLE).max(1);
             all.iter().step_by(step).collect()

@@ -117,7 +117,11 @@ impl Workshop {
         let core = copy.join("crates/xenstore-core/src");
         put(&core.join("mutants.rs"), SWITCHES);
         let lib = read(&core.join("lib.rs"));
-        put(&core.join("lib.rs"), &lib.replace("#![deny(", "#![allow(").replace("mod account;", "pub mod mutants;\nmod account;"));
+        put(
+            &core.join("lib.rs"),
+            &lib.replace("#![deny(", "#![allow(")
+                .replace("mod account;", "pub mod mutants;\nmod account;"),
+        );
         Workshop { root, copy }
     }
 
@@ -131,12 +135,24 @@ impl Workshop {
         for _ in 0..BUILDS {
             let files: BTreeSet<String> = all.iter().map(|mutant| mutant.file.clone()).collect();
             for file in &files {
-                let here: Vec<&Mutant> = all.iter().filter(|mutant| mutant.file == *file && mutant.compiles).collect();
+                let here: Vec<&Mutant> = all
+                    .iter()
+                    .filter(|mutant| mutant.file == *file && mutant.compiles)
+                    .collect();
                 let place = self.copy.join("crates/xenstore-core/src").join(file);
                 put(&place, &with_switches(&self.source(file), &here));
             }
             let output = self
-                .cargo(&["build", "--offline", "--release", "-q", "-p", "model-tests", "--bin", "trial"])
+                .cargo(&[
+                    "build",
+                    "--offline",
+                    "--release",
+                    "-q",
+                    "-p",
+                    "model-tests",
+                    "--bin",
+                    "trial",
+                ])
                 .env("RUSTFLAGS", "-Awarnings")
                 .output()
                 .unwrap_or_else(|error| panic!("cargo: {error}"));
@@ -184,7 +200,9 @@ impl Workshop {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let output = child.wait_with_output().unwrap_or_else(|error| panic!("trial: {error}"));
+        let output = child
+            .wait_with_output()
+            .unwrap_or_else(|error| panic!("trial: {error}"));
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         match output.status.code() {
             Some(0) => Verdict::Survived,
