@@ -129,6 +129,9 @@ impl<P: Pages> Store<P> {
     }
 
     fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+        // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
+        let roots = server.roots();
+        server.hold(&roots);
         let mut replayed = 0u64;
         let mut log = Log::behind(side, sequence);
         loop {
@@ -151,8 +154,11 @@ impl<P: Pages> Store<P> {
             server,
             log,
             places: Places::default(),
-            held: Default::default(),
-            checkpointed: 0,
+            held: match side {
+                Side::A => [roots, Vec::new()],
+                Side::B => [Vec::new(), roots],
+            },
+            checkpointed: sequence,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
