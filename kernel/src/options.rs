@@ -30,7 +30,7 @@ pub struct Options {
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
     /// How those pay who make others' commits fail: `--conflict-burst-limit=N`, `--conflict-history-ms=N`,
-    /// `--conflict-rate-limit-is-aggregate=true|false`, by oxenstored's names.
+    /// `--conflict-rate-limit-is-aggregate=true|false`, by oxenstored's names; and `--lease-after-losses=N` for those who lose.
     pub conflicts: ConflictLimits,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
     pub debug_crash: bool,
@@ -85,6 +85,7 @@ const BURST: &str = "--conflict-burst-limit";
 const HISTORY: &str = "--conflict-history-ms";
 const AGGREGATE: &str = "--conflict-rate-limit-is-aggregate";
 const HANG_LIMIT: &str = "--hang-limit";
+const LOSSES: &str = "--lease-after-losses";
 const DEBUG_CRASH: &str = "--debug-crash";
 
 impl Options {
@@ -126,6 +127,7 @@ impl Options {
                 BURST => BURST,
                 HISTORY => HISTORY,
                 AGGREGATE => AGGREGATE,
+                LOSSES => LOSSES,
                 _ => {
                     options.unknown.push(Unknown::Option(word.to_string()));
                     continue;
@@ -171,6 +173,7 @@ impl Options {
                 let time = value.parse().ok().filter(|time| (1..=60_000).contains(time));
                 self.conflicts.history_ms = time.ok_or("a time from 1 to 60000")?;
             }
+            LOSSES => self.conflicts.losses = value.parse().map_err(|_| "a number of commits, 0 for no leases")?,
             AGGREGATE => self.conflicts.aggregate = value.parse().map_err(|_| "true or false")?,
             _ => self.trace.push(options::trace(value).map_err(|Expected(what)| what)?),
         }

@@ -35,6 +35,9 @@ pub struct ConflictLimits {
     pub history_ms: u32,
     /// One point comes back to one domain in all, in turn, those that are paused first; else to each domain. oxenstored: yes.
     pub aggregate: bool,
+    /// So many commits of a client must fail in a row before what they observed is kept from others (see `lease`); 0 = there
+    /// are no leases. Ours: 3.
+    pub losses: u32,
 }
 
 impl Default for ConflictLimits {
@@ -43,11 +46,20 @@ impl Default for ConflictLimits {
             burst: 5,
             history_ms: 50,
             aggregate: true,
+            losses: crate::lease::LOSSES,
         }
     }
 }
 
 impl ConflictLimits {
+    /// Nobody pays, and nobody gets a lease.
+    pub const NONE: ConflictLimits = ConflictLimits {
+        burst: 0,
+        history_ms: 50,
+        aggregate: true,
+        losses: 0,
+    };
+
     fn nanoseconds(&self) -> u64 {
         u64::from(self.history_ms.max(1)).saturating_mul(1_000_000)
     }

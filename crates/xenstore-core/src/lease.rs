@@ -23,7 +23,7 @@ use crate::server::Server;
 use crate::transaction::{Facets, Write};
 use crate::tree::Memory;
 
-/// So many commits in a row must have lost.
+/// So many commits in a row must have lost, if nothing else is set ([`crate::ConflictLimits::losses`]).
 pub const LOSSES: u32 = 3;
 /// How long a lease lasts, in nanoseconds: some hundred requests of a guest that waits for each reply.
 pub const LEASE_TIME: u64 = 50_000_000;

@@ -9,7 +9,7 @@ use crate::apply::transaction;
 use crate::connection::ConnectionId;
 use crate::decision::Decision;
 use crate::input::Time;
-use crate::lease::{Footprint, LOSSES, Losing};
+use crate::lease::{Footprint, Losing};
 use crate::node_requests::access;
 use crate::overlay::View;
 use crate::policy::Rights;
@@ -71,7 +71,8 @@ impl<M: Memory> Decision<'_, M> {
             .losing
             .as_ref()
             .filter(|losing| Some(&losing.first) == open.first());
-        if known.map_or(0, |losing| losing.times).saturating_add(1) < LOSSES {
+        let losses = self.server.configuration.conflicts.losses;
+        if losses == 0 || known.map_or(0, |losing| losing.times).saturating_add(1) < losses {
             return None;
         }
         let snapshot = View::new(&self.server.tree, open.roots?.snapshot);
@@ -178,6 +179,9 @@ impl<M: Memory> Server<M> {
 
     /// The transaction lost once more, or another than the one before.
     fn lose(&mut self, connection: ConnectionId, id: u32, footprint: Option<Footprint>) {
+        if self.configuration.conflicts.losses == 0 {
+            return;
+        }
         let first = transaction(&mut self.connections, connection, id).and_then(|open| open.first().cloned());
         let (Some(first), Some(state)) = (first, self.connections.get(&connection)) else {
             return;

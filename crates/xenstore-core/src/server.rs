@@ -94,6 +94,8 @@ pub struct Server<M: Memory> {
     pub(crate) leases: Leases,
     /// Transactions of all connections.
     pub(crate) transactions: usize,
+    /// Records of an earlier life are being applied. Not saved.
+    pub(crate) replaying: bool,
 }
 
 impl<M: Memory> Server<M> {
@@ -133,6 +135,7 @@ impl<M: Memory> Server<M> {
             conflicts: Conflicts::default(),
             leases: Leases::default(),
             transactions: 0,
+            replaying: false,
             policy: None,
             configuration,
         };
@@ -159,6 +162,8 @@ impl<M: Memory> Server<M> {
         let account = server.charges().remove(&privileged).unwrap_or_default();
         if let Some(domain) = server.domains.get_mut(&privileged) {
             domain.account = account;
+            domain.maxima.nodes = account.node_count();
+            domain.maxima.memory = account.memory();
         }
         server
     }

@@ -138,6 +138,7 @@ impl<M: Memory> Server<M> {
             conflicts: state.conflicts,
             leases: state.leases,
             transactions,
+            replaying: false,
             policy: None,
             configuration: state.configuration,
         })

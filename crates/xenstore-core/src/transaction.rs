@@ -76,7 +76,7 @@ impl Write {
     }
 
     /// The bytes it is charged with.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let extra = match self {
             Write::Value(_, value) => value.len(),
             Write::Permissions(_, permissions) => permissions.entries().len().saturating_mul(8),
@@ -154,21 +154,12 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// How this path was used. Adds to `grown` what it takes to remember that.
-    fn used(&mut self, path: &PathBuf, grown: &mut usize) -> &mut Use {
-        self.uses.entry(path.clone()).or_insert_with(|| {
-            *grown = grown.saturating_add(path.as_str().len());
-            Use::default()
-        })
-    }
-
     /// Notes that a request named this path.
-    fn name(&mut self, path: &PathBuf, grown: &mut usize) {
-        let named = self.named;
-        let used = self.used(path, grown);
+    fn name(&mut self, path: &PathBuf) {
+        let used = self.uses.entry(path.clone()).or_default();
         if used.first.is_none() {
-            used.first = Some(named);
-            self.named = named.saturating_add(1);
+            used.first = Some(self.named);
+            self.named = self.named.saturating_add(1);
         }
     }
 
@@ -221,54 +212,58 @@ impl Transaction {
 
     /// Adds an observation. Returns the bytes to be charged for it.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> usize {
-        let mut grown = 0;
-        self.name(path, &mut grown);
+        self.name(path);
         let moment = self.moment(path.as_path());
+        let mut grown = 0;
         let seen = self.observed.entry(moment).or_default();
         let known = seen.entry(path.clone()).or_insert_with(|| {
-            grown = grown.saturating_add(path.as_str().len());
+            grown = path.as_path().as_str().len();
             Facets::default()
         });
         *known = known.and(facets);
         grown
     }
 
-    /// Adds a write; a value that is only written again takes the place of the older one. Returns the bytes to be charged.
-    pub fn wrote(&mut self, write: &Write, top: u16) -> usize {
-        let mut grown = write.bytes();
-        self.name(write.path(), &mut grown);
-        let place = match write {
-            Write::Value(path, value) => self.replace(path, value),
-            _ => None,
+    /// Adds a write; a value that is only written again takes the place of the older one. Returns the bytes to be charged for
+    /// it, and those that are no longer held.
+    pub fn wrote(&mut self, write: &Write, top: u16) -> (usize, usize) {
+        self.name(write.path());
+        let mut freed = 0;
+        let place = match self
+            .older(write)
+            .and_then(|place| Some((place, self.writes.get_mut(place)?)))
+        {
+            Some((place, older)) => {
+                freed = older.write.bytes();
+                older.write = write.clone();
+                place.saturating_add(1)
+            }
+            None => {
+                self.writes.push(Written {
+                    write: write.clone(),
+                    top,
+                });
+                self.writes.len()
+            }
         };
-        let place = place.unwrap_or_else(|| {
-            self.writes.push(Written {
-                write: write.clone(),
-                top,
-            });
-            self.writes.len()
-        });
         let count = u32::try_from(place).unwrap_or(u32::MAX);
         let top = beginning(write.path().as_path(), top);
-        let used = self.used(&top.to_owned(), &mut grown);
+        let used = self.uses.entry(top.to_owned()).or_default();
         used.written = used.written.max(count);
         // Where the node is gone meanwhile, doing the write again makes it; only a list of permissions needs it there.
         if let (Some(parent), Write::Value(..) | Write::Mkdir(_) | Write::Remove(_)) = (top.parent(), write) {
-            let used = self.used(&parent.to_owned(), &mut grown);
+            let used = self.uses.entry(parent.to_owned()).or_default();
             used.listed = used.listed.max(count);
         }
-        grown
+        (write.bytes(), freed)
     }
 
-    /// Puts a value into the place of an older one, unless the node was removed in between. Returns how many writes there
-    /// are up to that place.
-    fn replace(&mut self, path: &PathBuf, value: &[u8]) -> Option<usize> {
-        for (place, older) in self.writes.iter_mut().enumerate().rev() {
-            match &mut older.write {
-                Write::Value(written, old) if written == path => {
-                    *old = value.into();
-                    return Some(place.saturating_add(1));
-                }
+    /// The place of the value that this one would replace: the newest written to its path, unless the node was removed since.
+    pub fn older(&self, write: &Write) -> Option<usize> {
+        let Write::Value(path, _) = write else { return None };
+        for (place, older) in self.writes.iter().enumerate().rev() {
+            match &older.write {
+                Write::Value(written, _) if written == path => return Some(place),
                 Write::Remove(removed) if removed.as_path().contains(path.as_path()) => return None,
                 _ => {}
             }

@@ -159,6 +159,7 @@ fn points_come_back_to_one_domain_at_a_time_or_to_each() {
             burst: 1,
             history_ms: 50,
             aggregate,
+            ..ConflictLimits::default()
         });
         for (culprit, path) in [(ONE, "/s/a"), (TWO, "/s/b")] {
             attempt(&mut host, DOM0, path, |host| {

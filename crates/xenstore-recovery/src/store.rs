@@ -136,14 +136,14 @@ impl<P: Pages> Store<P> {
         let mut log = Log::behind(side, sequence);
         loop {
             while let Some(record) = log.read(server.pages()) {
-                server.apply(&record);
+                server.replay(&record);
                 replayed = replayed.saturating_add(1);
             }
             // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
             let mut next = Log::behind(log.side().other(), log.sequence());
             match next.read(server.pages()) {
                 Some(record) if log.side() == side => {
-                    server.apply(&record);
+                    server.replay(&record);
                     replayed = replayed.saturating_add(1);
                     log = next;
                 }
@@ -167,6 +167,7 @@ impl<P: Pages> Store<P> {
             encoded: Vec::new(),
         };
         let publishing = store.settle_slots();
+        store.server.end_of_replay();
         store.checkpoint();
         Recovered { store, publishing }
     }

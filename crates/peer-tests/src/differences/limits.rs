@@ -1,7 +1,7 @@
 //! How the two are started, so that both allow equally much: then the difference is exactly the values in this table.
 
 use native_rings::packages::Product;
-use xenstore_core::{Configuration, Limit, Quotas};
+use xenstore_core::{Configuration, ConflictLimits, Limit, Quotas};
 
 /// A limit: ours, its value here, the peers' options with their values there.
 struct Alike {
@@ -80,6 +80,8 @@ pub fn our_configuration(product: Product) -> Configuration {
     }
     Configuration {
         quotas,
+        // C pays for conflicts in another way, and knows no leases.
+        conflicts: ConflictLimits::NONE,
         event_timeout: 0,
         ..Configuration::default()
     }
