@@ -31,6 +31,7 @@ mod domain_requests;
 mod events;
 mod input;
 mod limit_requests;
+mod mentions;
 mod node_changes;
 mod node_requests;
 mod overlay;

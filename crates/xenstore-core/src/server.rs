@@ -9,6 +9,7 @@ use xenstore_wire::{Access, DomId, Path, Permissions};
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::input::{Input, Time, World};
+use crate::mentions::Mentions;
 use crate::policy::Caller;
 use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
@@ -73,6 +74,8 @@ pub struct Server<M: Memory> {
     pub(crate) next_connection: u32,
     pub(crate) domains: BTreeMap<DomId, Domain>,
     pub(crate) watches: WatchIndex,
+    /// Where the store mentions which domains.
+    pub(crate) mentions: Mentions,
     /// When the first event of each connection is dropped.
     pub(crate) deadlines: BTreeSet<(Time, ConnectionId)>,
     pub(crate) settings: Settings,
@@ -110,6 +113,7 @@ impl<M: Memory> Server<M> {
             next_connection: 1,
             domains: BTreeMap::new(),
             watches: WatchIndex::new(configuration.hash_seed),
+            mentions: Mentions::new(privileged),
             deadlines: BTreeSet::new(),
             settings,
             maxima: Maxima::default(),

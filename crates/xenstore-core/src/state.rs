@@ -10,6 +10,7 @@ use xenstore_wire::{DomId, Permissions};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
+use crate::mentions::Mentions;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
@@ -116,6 +117,7 @@ impl<M: Memory> Server<M> {
             .collect();
         Ok(Server {
             watches: WatchIndex::restored(state.configuration.hash_seed, state.next_watch, state.watches),
+            mentions: Mentions::of(state.configuration.privileged, &tree),
             tree,
             generation: state.generation,
             special: state.special,
