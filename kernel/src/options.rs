@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use xenstore_core::{Limit, Quotas, TraceSwitch};
+use xenstore_core::options::{self, Expected};
+use xenstore_core::{Quotas, TraceSwitch};
 use xenstore_ring::feature;
 use xenstore_wire::DomId;
 
@@ -136,15 +137,10 @@ impl Options {
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
             }
             QUOTA => {
-                let expected = "NAME=N with a name that `xenstore-control quota` shows";
-                let (name, amount) = value.split_once('=').ok_or(expected)?;
-                let limit = Limit::from_name(name.as_bytes()).ok_or(expected)?;
-                self.quotas.set(limit, amount.parse().map_err(|_| expected)?);
+                let (limit, amount) = options::quota(value).map_err(|Expected(what)| what)?;
+                self.quotas.set(limit, amount);
             }
-            _ => {
-                let switch = TraceSwitch::ALL.into_iter().find(|switch| switch.name() == value);
-                self.trace.push(switch.ok_or("io or obj")?);
-            }
+            _ => self.trace.push(options::trace(value).map_err(|Expected(what)| what)?),
         }
         Ok(())
     }
@@ -153,6 +149,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xenstore_core::Limit;
 
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {

@@ -50,7 +50,7 @@ impl<M: Memory> Server<M> {
                     .and_then(|state| state.queue.remove(*number));
                 if let Some(message) = removed {
                     self.events.expired = self.events.expired.saturating_add(1);
-                    self.uncharge_queue(*connection, message.bytes.len());
+                    self.uncharge_queue(*connection, message.memory());
                     self.refresh_deadline(*connection);
                     if let Some(cause) = message.cause {
                         self.consumed(cause);
@@ -119,24 +119,21 @@ impl<M: Memory> Server<M> {
                 path,
                 facets,
             } => {
-                let size = path.as_str().len();
-                let mut grown = 0;
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    let seen = open.observed.entry(path.clone()).or_insert_with(|| {
-                        grown = size;
-                        Default::default()
-                    });
-                    *seen = seen.and(*facets);
-                    open.access(path);
+                    let grown = open.observe(path, *facets);
                     open.bytes = open.bytes.saturating_add(grown);
+                    self.charge_transaction(*connection, grown, 0);
                 }
-                self.charge_transaction(*connection, grown, 0);
             }
-            Change::Wrote { connection, id, write } => {
+            Change::Wrote {
+                connection,
+                id,
+                write,
+                top,
+            } => {
                 let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.access(write.path());
-                    open.push(write.clone());
+                    open.wrote(write, *top);
                     open.bytes = open.bytes.saturating_add(size);
                     self.charge_transaction(*connection, size, 0);
                 }
@@ -249,6 +246,7 @@ impl<M: Memory> Server<M> {
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
             Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
 
@@ -340,10 +338,8 @@ impl<M: Memory> Server<M> {
         if state.ignored.is_some() {
             return;
         }
-        let QueuedMessage {
-            bytes, event, cause, ..
-        } = message;
-        let size = i64::try_from(bytes.len()).unwrap_or(0);
+        let QueuedMessage { event, cause, .. } = message;
+        let size = i64::try_from(message.memory()).unwrap_or(0);
         let domid = state.domid;
         state.queue.push(message.clone());
         if let (None, Some(deadline)) = (state.deadline, message.deadline) {

@@ -1,6 +1,6 @@
 //! A connection: one client's stream of requests and the queue of what it has still to be told.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,12 @@ use xenstore_wire::DomId;
 use crate::input::{Channel, Time};
 use crate::record::Waiting;
 use crate::transaction::Transaction;
+use crate::tree::fingerprint;
 use crate::watch::WatchPath;
+
+/// What a message in a queue takes besides its bytes, at most: its place in the queue (about 80 bytes), in the index of events
+/// (about 30), and what the allocator adds.
+const MESSAGE_OVERHEAD: usize = 128;
 
 /// Names a connection. Given out in the order of creation and never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -67,8 +72,22 @@ pub struct QueuedMessage {
     pub cause: Option<Cause>,
 }
 
-/// What a client has still to be told, first things first.
+impl QueuedMessage {
+    /// The memory that it is charged with, in bytes, if its content has this length.
+    pub(crate) fn memory_of(content: usize) -> usize {
+        content.saturating_add(MESSAGE_OVERHEAD)
+    }
+
+    /// The memory that it is charged with, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        Self::memory_of(self.bytes.len())
+    }
+}
+
+/// What a client has still to be told, first things first. Replies are bounded by the limit `outstanding`, events by the limit
+/// `memory` and a share of the store (see `Decision::queue_event`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "SavedQueue")]
 pub struct OutQueue {
     /// Each with its number, in growing order; events that were dropped leave gaps.
     messages: VecDeque<(u64, QueuedMessage)>,
@@ -76,8 +95,41 @@ pub struct OutQueue {
     next: u64,
     /// Bytes of the head that are visible already.
     head_sent: usize,
-    /// Bytes of all messages, the visible part of the head included.
+    /// The memory of all messages, the visible part of the head included.
     bytes: usize,
+    /// Fingerprint and number of each event: of each new one it is asked whether it waits already, and there may be thousands.
+    #[serde(skip)]
+    events: BTreeSet<(u64, u64)>,
+}
+
+/// A queue as it is saved: the index of events is made anew.
+#[derive(Deserialize)]
+struct SavedQueue {
+    messages: VecDeque<(u64, QueuedMessage)>,
+    next: u64,
+    head_sent: usize,
+    bytes: usize,
+}
+
+impl From<SavedQueue> for OutQueue {
+    fn from(saved: SavedQueue) -> Self {
+        let SavedQueue {
+            messages,
+            next,
+            head_sent,
+            bytes,
+        } = saved;
+        let events = messages.iter().filter(|(_, message)| message.event);
+        OutQueue {
+            events: events
+                .map(|(number, message)| (fingerprint(&message.bytes), *number))
+                .collect(),
+            messages,
+            next,
+            head_sent,
+            bytes,
+        }
+    }
 }
 
 impl OutQueue {
@@ -118,11 +170,18 @@ impl OutQueue {
 
     /// An event with these bytes waits and has not begun to be visible.
     pub fn holds_event(&self, bytes: &[u8]) -> bool {
-        let started = usize::from(self.head_sent > 0);
-        self.messages
-            .iter()
-            .skip(started)
-            .any(|(_, message)| message.event && message.bytes == bytes)
+        let started = self.messages.front().filter(|_| self.head_sent > 0);
+        let started = started.map(|(number, _)| *number);
+        let print = fingerprint(bytes);
+        let mut alike = self.events.range((print, 0)..=(print, u64::MAX));
+        alike.any(|(_, number)| {
+            let found = self.index_of(*number).and_then(|index| self.messages.get(index));
+            Some(*number) != started && found.is_some_and(|(_, message)| message.bytes == bytes)
+        })
+    }
+
+    fn index_of(&self, number: u64) -> Option<usize> {
+        self.messages.binary_search_by_key(&number, |(number, _)| *number).ok()
     }
 
     /// The numbers of events whose time is up and that have not begun to be visible.
@@ -145,7 +204,10 @@ impl OutQueue {
     }
 
     pub(crate) fn push(&mut self, message: QueuedMessage) {
-        self.bytes = self.bytes.saturating_add(message.bytes.len());
+        self.bytes = self.bytes.saturating_add(message.memory());
+        if message.event {
+            self.events.insert((fingerprint(&message.bytes), self.next));
+        }
         self.messages.push_back((self.next, message));
         self.next = self.next.saturating_add(1);
     }
@@ -153,7 +215,7 @@ impl OutQueue {
     /// Advances by `count` visible bytes; the causes of the messages that are through come out.
     pub(crate) fn advance(&mut self, count: usize, mut through: impl FnMut(Cause)) {
         let mut left = count;
-        while let Some((_, message)) = self.messages.front() {
+        while let Some((number, message)) = self.messages.front() {
             let rest = message.bytes.len().saturating_sub(self.head_sent);
             if rest > left {
                 self.head_sent = self.head_sent.saturating_add(left);
@@ -161,7 +223,10 @@ impl OutQueue {
             }
             left = left.saturating_sub(rest);
             self.head_sent = 0;
-            self.bytes = self.bytes.saturating_sub(message.bytes.len());
+            self.bytes = self.bytes.saturating_sub(message.memory());
+            if message.event {
+                self.events.remove(&(fingerprint(&message.bytes), *number));
+            }
             if let Some(cause) = message.cause {
                 through(cause);
             }
@@ -171,12 +236,10 @@ impl OutQueue {
 
     /// Takes out the message with this number; its cause comes out.
     pub(crate) fn remove(&mut self, number: u64) -> Option<QueuedMessage> {
-        let index = self
-            .messages
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
+        let index = self.index_of(number)?;
         let (_, message) = self.messages.remove(index)?;
-        self.bytes = self.bytes.saturating_sub(message.bytes.len());
+        self.bytes = self.bytes.saturating_sub(message.memory());
+        self.events.remove(&(fingerprint(&message.bytes), number));
         Some(message)
     }
 
@@ -189,8 +252,18 @@ impl OutQueue {
         }
         self.head_sent = 0;
         self.bytes = 0;
+        self.events.clear();
     }
 }
+
+/// Bytes that may wait for a socket client before its further requests are left unread, and with them its replies unmade:
+/// about sixteen of the longest replies. A ring has the quotas of its domain for that, and the privileged domain's ring one
+/// client that always reads, its kernel.
+pub const SOCKET_UNREAD_REPLIES: usize = 64 * 1024;
+
+/// Bytes that may wait for a socket client at all. Events come without being asked for, so a client that watches and does not
+/// read would take all memory; it is cut off instead. About 17,000 events.
+pub const SOCKET_UNREAD_MOST: usize = 1 << 20;
 
 /// One client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -253,6 +326,16 @@ impl Connection {
     /// Requests whose reply or events the clients concerned have not taken yet (quota `outstanding`).
     pub fn outstanding(&self) -> usize {
         self.unconsumed.len()
+    }
+
+    /// A socket client that has left so much unread that its requests wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.channel == Channel::Socket && self.queue.bytes() >= SOCKET_UNREAD_REPLIES
+    }
+
+    /// A socket client that has left so much unread that it is given up.
+    pub fn is_lost(&self) -> bool {
+        self.channel == Channel::Socket && self.queue.bytes() > SOCKET_UNREAD_MOST
     }
 
     /// How many watches it has (quota `watches`).

@@ -2,7 +2,7 @@
 //! exactly one reply or an action that will bring one.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,6 +65,10 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub charged: BTreeMap<DomId, (i64, i64)>,
     /// Bytes of the tree's memory that this decision's changes take for good, at most.
     pub added: usize,
+    /// Fingerprint of each event among the outputs, and its place there.
+    pub events: BTreeSet<(ConnectionId, u64, usize)>,
+    /// The memory of those events, for each connection that gets some.
+    pub event_memory: BTreeMap<ConnectionId, usize>,
     /// Where events go while a commit collects them.
     pub collected: Option<Vec<Source>>,
     /// What this request met last, for the log.
@@ -140,6 +144,22 @@ pub(crate) fn decide<'s, M: Memory>(
             let mut decision = Decision::new(server, now, world);
             decision.domains_changed(states);
             decision.finish()
+        }
+        Input::Options {
+            quotas,
+            trace,
+            debug_crash,
+        } => {
+            let quotas = quotas.iter().map(|(limit, value)| Change::DefaultLimit {
+                limit: *limit,
+                value: *value,
+            });
+            let trace = trace.iter().map(|switch| Change::Trace {
+                switch: *switch,
+                on: true,
+            });
+            let crash = Change::DebugCrash { allowed: debug_crash };
+            simple(now, quotas.chain(trace).chain([crash]), [])
         }
         Input::Timeout => {
             let due = server.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
@@ -234,6 +254,8 @@ impl<'s, M: Memory> Decision<'s, M> {
             actions: Vec::new(),
             charged: BTreeMap::new(),
             added: 0,
+            events: BTreeSet::new(),
+            event_memory: BTreeMap::new(),
             collected: None,
             refused: Cell::new(None),
         }
@@ -291,6 +313,8 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
+        self.events.clear();
+        self.event_memory.clear();
         self.actions.clear();
         self.charged.clear();
         self.added = 0;
@@ -449,16 +473,15 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.server.domains.get(&domid)
     }
 
-    /// Notes that the transaction, if there is one, observed this of its snapshot.
+    /// Notes that the transaction, if there is one, observed this of its view.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        if open.observed.get(path).is_some_and(|seen| seen.include(facets)) {
-            return Ok(());
-        }
-        if !open.observed.contains_key(path) {
-            self.touch(connection, id, open)?;
+        match open.seen(path) {
+            Some(seen) if seen.include(facets) => return Ok(()),
+            Some(_) => {}
+            None => self.touch(connection, id, open)?,
         }
         self.keep(Change::Observed {
             connection,
@@ -469,13 +492,29 @@ impl<'s, M: Memory> Decision<'s, M> {
         Ok(())
     }
 
-    /// Notes that the transaction, if there is one, wrote this.
-    pub fn wrote(&mut self, write: Write) -> Result<(), Errno> {
+    /// Bytes of the path's beginning that name the topmost node that a write to it would change or make.
+    pub fn top_of(&self, path: &PathBuf) -> u16 {
+        let mut top = path.as_path();
+        while let Some(parent) = top.parent()
+            && self.view.find(parent).is_none()
+        {
+            top = parent;
+        }
+        u16::try_from(top.as_str().len()).unwrap_or(u16::MAX)
+    }
+
+    /// Notes that the transaction, if there is one, wrote this; `top` is as it was before.
+    pub fn wrote(&mut self, write: Write, top: u16) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
         self.touch(connection, id, open)?;
-        self.change(Change::Wrote { connection, id, write });
+        self.change(Change::Wrote {
+            connection,
+            id,
+            write,
+            top,
+        });
         Ok(())
     }
 }

@@ -4,15 +4,19 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xenstore_wire::{DomId, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Permissions};
+use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType, PAYLOAD_MAX, Path, PathBuf, Permissions};
 
-use crate::connection::{ConnectionId, QueuedMessage};
+use crate::connection::{Connection, ConnectionId, QueuedMessage};
 use crate::decision::{Decision, message};
 use crate::policy::{Caller, Rights};
 use crate::record::{Output, Place, SpecialName};
 use crate::transaction::Transaction;
-use crate::tree::Memory;
+use crate::tree::{Memory, fingerprint};
 use crate::watch::{Watch, WatchKey, WatchPath};
+
+/// The part of the tree's capacity that may wait as events for one domain: 1/16. What waits is in the heap, in the log and in both
+/// checkpoints.
+const EVENT_SHARE: usize = 16;
 
 /// A change that watches may match, kept until a commit is complete.
 pub(crate) struct Source {
@@ -162,6 +166,9 @@ impl<M: Memory> Decision<'_, M> {
         if length > PAYLOAD_MAX {
             return;
         }
+        if !self.memory_allows_event(state, connection, length) {
+            return;
+        }
         let mut payload = Vec::with_capacity(length);
         payload.extend_from_slice(path.as_bytes());
         payload.push(0);
@@ -174,22 +181,12 @@ impl<M: Memory> Decision<'_, M> {
             length: u32::try_from(length).unwrap_or(0),
         };
         let bytes = message(header, &payload);
-        let merges = !path.starts_with('@')
-            && (state.queue.holds_event(&bytes)
-                || self.outputs.iter().any(|output| {
-                    output.connection == connection && output.message.event && output.message.bytes == bytes
-                }));
-        if merges {
+        let print = fingerprint(&bytes);
+        if !path.starts_with('@') && (state.queue.holds_event(&bytes) || self.makes_event(connection, print, &bytes)) {
             return;
         }
         let privileged = state.domid == server.configuration.privileged;
         let timeout = server.configuration.event_timeout;
-        if !privileged && let Some(domain) = server.domains.get(&state.domid) {
-            let memory = domain.account.memory().saturating_add(bytes.len() as u64);
-            if domain.quotas.reached(crate::quota::Limit::Memory, memory) {
-                return;
-            }
-        }
         let deadline = (!privileged && timeout != 0).then(|| self.now.after_seconds(timeout));
         let cause = self.cause();
         let message = QueuedMessage {
@@ -198,7 +195,39 @@ impl<M: Memory> Decision<'_, M> {
             deadline,
             cause,
         };
+        self.events.insert((connection, print, self.outputs.len()));
+        let memory = self.event_memory.entry(connection).or_default();
+        *memory = memory.saturating_add(message.memory());
         self.outputs.push(Output { connection, message });
+    }
+
+    /// This decision itself makes the same event already.
+    fn makes_event(&self, connection: ConnectionId, print: u64, bytes: &[u8]) -> bool {
+        let mut alike = self
+            .events
+            .range((connection, print, 0)..=(connection, print, usize::MAX));
+        alike.any(|(_, _, place)| {
+            let made = self.outputs.get(*place);
+            made.is_some_and(|output| output.message.bytes == bytes)
+        })
+    }
+
+    /// One request can make as many events as its sender can name paths and the receiver has watches. Together they must stay
+    /// within the receiver's memory (XSA-326), and within its share of a store that is small.
+    fn memory_allows_event(&self, receiver: &Connection, connection: ConnectionId, length: usize) -> bool {
+        let server = self.server;
+        if receiver.domid == server.configuration.privileged {
+            return true;
+        }
+        let made = self.event_memory.get(&connection).copied().unwrap_or(0);
+        let more = made.saturating_add(QueuedMessage::memory_of(HEADER_SIZE.saturating_add(length)));
+        let waiting = receiver.queue.bytes().saturating_add(more);
+        let account = server.domains.get(&receiver.domid);
+        let over_limit = account.is_some_and(|domain| {
+            let memory = domain.account.memory().saturating_add(more as u64);
+            domain.quotas.reached(crate::quota::Limit::Memory, memory)
+        });
+        !over_limit && waiting <= server.tree.capacity() / EVENT_SHARE
     }
 
     /// `@introduceDomain` or `@releaseDomain`: `plain` for the watches that want to know that something happened,

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Header};
 
 use crate::connection::{ConnectionId, Epoch, Fault};
+use crate::quota::Limit;
+use crate::settings::TraceSwitch;
 
 /// A point in time: nanoseconds of a clock that never goes backwards and that a restart of the server does not reset
 /// (under Xen: system time since the host booted).
@@ -148,6 +150,15 @@ pub enum Input<'a> {
     },
     /// The hypervisor says that domains may have changed; their states now, of all that the server knows.
     DomainsChanged(&'a [(DomId, DomainState)]),
+    /// The server was started again over what an earlier life left, with options of its own. What they do not name stays.
+    Options {
+        /// Limits of domains that become known from now on.
+        quotas: &'a [(Limit, u32)],
+        /// Trace switches that are on from now on.
+        trace: &'a [TraceSwitch],
+        /// `xenstore-control crash` is allowed.
+        debug_crash: bool,
+    },
     /// A deadline named by [`crate::Server::next_deadline`] passed.
     Timeout,
 }

@@ -34,10 +34,12 @@ mod limit_requests;
 mod mentions;
 mod node_changes;
 mod node_requests;
+pub mod options;
 mod overlay;
 mod policy;
 mod quota;
 mod record;
+mod rehearsal;
 mod server;
 mod settings;
 mod state;
@@ -48,7 +50,9 @@ mod watch;
 mod watch_requests;
 
 pub use account::Account;
-pub use connection::{Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage};
+pub use connection::{
+    Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage, SOCKET_UNREAD_MOST, SOCKET_UNREAD_REPLIES,
+};
 pub use domain::Domain;
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
 pub use quota::{Limit, Quotas};

@@ -63,7 +63,8 @@ pub struct EventFigures {
     pub expired: u64,
 }
 
-/// Everything that must survive.
+/// Everything that must survive. A clone is a server of its own, with as much memory: for trials and tests.
+#[derive(Clone)]
 pub struct Server<M: Memory> {
     pub(crate) configuration: Configuration,
     pub(crate) tree: Tree<M>,
@@ -184,12 +185,12 @@ impl<M: Memory> Server<M> {
     }
 
     /// Requests of this connection may be taken: it is not ignored, does not wait for an action, and is below the limits
-    /// at which C xenstored stops reading a ring (`outstanding`, `memory`).
+    /// at which C xenstored stops reading a ring (`outstanding`, `memory`), or at which a socket client must read first.
     pub fn may_read(&self, id: ConnectionId) -> bool {
         let Some(connection) = self.connections.get(&id) else {
             return false;
         };
-        if connection.ignored.is_some() || connection.waiting.is_some() {
+        if connection.ignored.is_some() || connection.waiting.is_some() || connection.is_behind() {
             return false;
         }
         if connection.domid == self.configuration.privileged {

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use xenstore_core::tree::Root;
-use xenstore_core::{Change, Configuration, ConnectionId, Input, Record, Server, Time, World};
+use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Record, Server, Time, World};
 
 use crate::checkpoint;
 use crate::extents::{DurablePages, NotOurs, TooSmall};
@@ -275,6 +275,10 @@ impl<P: Pages> Store<P> {
         let Some(state) = self.server.connection(connection) else {
             return;
         };
+        // A socket does not outlive the server, so nobody will ask what it had been shown.
+        if state.channel == Channel::Socket {
+            return;
+        }
         let (resets, from) = (state.resets, state.bytes_out);
         let slot = Slot {
             connection,

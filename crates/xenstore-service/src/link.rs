@@ -28,6 +28,9 @@ pub trait Link {
     /// Where its streams begin, before anything was taken or published.
     fn epoch(&self) -> Epoch;
 
+    /// The machine was told that the client did something since the last look.
+    fn stirred(&mut self) {}
+
     /// Looks what there is to do. The amounts stay valid until the next look, whatever the client does.
     fn look(&mut self) -> LinkState;
 

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, ConnectFailure, ConnectionId, CrashKind, DomainState, Time, World};
 use xenstore_wire::DomId;
 
 use crate::link::Link;
@@ -13,6 +13,8 @@ use crate::link::Link;
 pub enum Event {
     /// The client behind this local port has done something.
     Port(u32),
+    /// The client of this connection has done something: a machine without ports.
+    Client(ConnectionId),
     /// Some domain changed its state.
     DomainsChanged,
 }

@@ -1,13 +1,15 @@
 //! The loop itself.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use xenstore_core::{
-    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Record, Server, Time, TraceSwitch,
+    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Limit, Record, SOCKET_UNREAD_MOST,
+    Server, Time, TraceSwitch,
 };
-use xenstore_recovery::{Durable, DurablePages, Pages, Recovered, Store};
+use xenstore_recovery::{Durable, DurablePages, Pages, Recovered, Store, StoreFigures};
 use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
 
 use crate::link::{Link, LinkState};
@@ -74,6 +76,8 @@ pub struct Service<M: Machine, P: Pages> {
     stalled: BTreeSet<ConnectionId>,
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
+    /// Socket clients that had room for nothing in this round.
+    full: Vec<ConnectionId>,
     domains_changed: bool,
     /// The next question is about every domain: changes may have been told to a life that ended.
     ask_for_all: bool,
@@ -98,6 +102,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             active: VecDeque::new(),
             stalled: BTreeSet::new(),
             touched: BTreeSet::new(),
+            full: Vec::new(),
             domains_changed: true,
             ask_for_all: true,
             now,
@@ -109,7 +114,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// A service that goes on where an earlier life stopped. `reach` finds the channel of each connection again, brings its
     /// ring in line with the server's offsets, and says whether the bytes that were being published (their number is given)
-    /// are visible. A connection that cannot be reached is left alone until its domain's end is told.
+    /// are visible. A ring that cannot be reached is left alone until its domain's end is told; a socket is forgotten.
     pub fn resume(
         machine: M,
         recovered: Recovered<P>,
@@ -135,6 +140,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
             };
             let (channel, ignored) = (state.channel, state.ignored);
             let Some(Reached { mut link, published }) = reach(&mut service.machine, wanted) else {
+                // A socket is gone with the life that had it, and with it what it watched and had begun.
+                if channel == Channel::Socket {
+                    service.take(Input::Disconnected { connection });
+                }
                 continue;
             };
             if let Some(fault) = ignored {
@@ -186,6 +195,11 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.store.server()
     }
 
+    /// What became of the records so far.
+    pub fn figures(&self) -> StoreFigures {
+        self.store.figures()
+    }
+
     /// Takes on a client that no request introduced: dom0 at the start, a socket client.
     pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
         let epoch = link.epoch();
@@ -199,14 +213,28 @@ impl<M: Machine, P: Pages> Service<M, P> {
         connection
     }
 
+    /// Makes the options of this start hold over what an earlier life left: see [`Input::Options`].
+    pub fn set_options(&mut self, quotas: &[(Limit, u32)], trace: &[TraceSwitch], debug_crash: bool) {
+        self.take(Input::Options {
+            quotas,
+            trace,
+            debug_crash,
+        });
+    }
+
     /// Runs for ever.
     pub fn run(&mut self) -> ! {
         loop {
             if !self.round() {
-                let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline()];
-                self.machine.wait(deadlines.into_iter().flatten().min());
+                self.wait();
             }
         }
+    }
+
+    /// Waits until something happens outside, or is due.
+    pub fn wait(&mut self) {
+        let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline()];
+        self.machine.wait(deadlines.into_iter().flatten().min());
     }
 
     /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
@@ -228,6 +256,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
         }
         let durable = self.store.seal();
         self.show(&durable);
+        self.give_up_lost_clients();
         self.wake_stalled();
         self.store.tidy(TIDY_PER_ROUND);
         self.warn_of_full_pages();
@@ -250,6 +279,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
             Event::Port(port) => {
                 if let Some(connection) = ports.get(&port) {
                     activate(clients, active, *connection);
+                }
+            }
+            Event::Client(connection) => {
+                if let Some(client) = clients.get_mut(&connection) {
+                    client.link.stirred();
+                    activate(clients, active, connection);
                 }
             }
             Event::DomainsChanged => changed = true,
@@ -625,6 +660,12 @@ impl<M: Machine, P: Pages> Service<M, P> {
             let LinkState::Open { writable, .. } = client.link.look() else {
                 return activate(&mut self.clients, &mut self.active, connection);
             };
+            if writable == 0 {
+                if client.channel == Channel::Socket {
+                    self.full.push(connection);
+                }
+                return;
+            }
             let room = usize::try_from(writable).unwrap_or(usize::MAX).min(buffer.len());
             let Some(out) = buffer.get_mut(..room) else { return };
             let ready = state.queue.copy_out(out);
@@ -637,6 +678,22 @@ impl<M: Machine, P: Pages> Service<M, P> {
             self.store.published(connection, shown);
             if shown < planned {
                 return activate(&mut self.clients, &mut self.active, connection);
+            }
+        }
+    }
+
+    /// Cuts off the socket clients that let too much pile up (a ring has its domain's quotas for that).
+    fn give_up_lost_clients(&mut self) {
+        for connection in core::mem::take(&mut self.full) {
+            let server = self.store.server();
+            if server.connection(connection).is_some_and(Connection::is_lost) {
+                let line = format!(
+                    "connection {} is cut off: it left more than {} KiB of replies and events unread",
+                    connection.0,
+                    SOCKET_UNREAD_MOST / 1024
+                );
+                self.take(Input::Disconnected { connection });
+                self.log(None, Subject::Trouble, line);
             }
         }
     }

@@ -55,6 +55,12 @@ impl NameHash {
     }
 }
 
+/// A fingerprint of any bytes, to find equal ones among many. It needs no secret: with 64 bits nobody finds so many bytes of one
+/// fingerprint that looking at each of them would matter.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    sip(bytes, 0, 0)
+}
+
 fn sip(bytes: &[u8], key0: u64, key1: u64) -> u64 {
     let mut state = State([
         key0 ^ 0x736f_6d65_7073_6575,

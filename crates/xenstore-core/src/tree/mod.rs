@@ -44,7 +44,7 @@ use xenstore_wire::{Path, Permissions};
 
 use arena::Arena;
 use block::{Directory, small_entries};
-pub(crate) use hash::NameHash;
+pub(crate) use hash::{NameHash, fingerprint};
 
 pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
 pub use children::{Children, Names};

@@ -1,11 +1,9 @@
 //! The server's life ends after each single durable or ring-visible store, and no client notices: what everyone was told is
 //! what a server that never crashed tells.
 
-mod bed;
-
 use std::collections::BTreeMap;
 
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_core::DomainState;
 use xenstore_wire::MessageType::{self, *};
 

@@ -1,8 +1,6 @@
 //! What a client sees of each request, over real ring pages.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_wire::MessageType::{
     Control, Directory, DirectoryPart, GetDomainPath, GetPerms, Introduce, IsDomainIntroduced, Mkdir, Read, Release,
     ResetWatches, Resume, Rm, SetPerms, SetTarget, TransactionEnd, TransactionStart, Unwatch, Watch, WatchEvent, Write,
@@ -225,24 +223,6 @@ fn a_removal_tells_exact_watches_deepest_first() {
     }
     bed.send(0, Rm, 0, "/a|");
     assert_eq!(bed.events(0), ["/a/b/c w", "/a/b w", "/a/d w", "/a w"]);
-}
-
-#[test]
-fn xsa_115_a_watch_tells_only_what_its_owner_may_read() {
-    let mut bed = Bed::new();
-    bed.start(5);
-    bed.ask(5, Watch, 0, "/|root|");
-    bed.ask(5, Watch, 0, "x|mine|");
-    bed.ask(0, Write, 0, "/secret|");
-    bed.ask(0, Write, 0, "/local/domain/5/x|");
-    assert_eq!(bed.events(5), ["/local/domain/5/x root", "x mine"]);
-    // Losing access is told, what happens then is not.
-    bed.ask(0, SetPerms, 0, "/local/domain/5|n0|");
-    bed.events(5);
-    bed.ask(0, SetPerms, 0, "/local/domain/5/x|n0|");
-    assert_eq!(bed.events(5), ["/local/domain/5/x root", "x mine"]);
-    bed.ask(0, Write, 0, "/local/domain/5/x|2");
-    assert!(bed.events(5).is_empty());
 }
 
 #[test]

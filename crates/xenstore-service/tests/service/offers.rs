@@ -1,8 +1,6 @@
 //! What Xen 4.21 and 4.22 added to the wire: features and quotas of domains, watches of limited depth, permissions for everybody.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_core::{Configuration, DomainState};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_wire::MessageType::{

@@ -1,8 +1,6 @@
 //! What a client's ring sees: notifications, long and broken messages, new beginnings, misbehaviour, other clients' delays.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_ring::{SharedPage, offset};
 use xenstore_wire::MessageType::{Read, Rm, TransactionStart, Watch, Write};
 

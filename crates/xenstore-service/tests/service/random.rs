@@ -1,9 +1,7 @@
 //! Random work of dom0 and three guests over rings: every request is answered exactly once, and what is derived from the
 //! tree agrees with it. The seed of a failure is printed; `XENSTORE_SEED=n` runs that one alone.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_core::DomainState;
 use xenstore_core::tree::Memory as _;
 use xenstore_wire::MessageType::{self, *};

@@ -1,8 +1,6 @@
 //! Domains that come, end and come again, and what the log says of those that do not behave.
 
-mod bed;
-
-use bed::Bed;
+use crate::bed::Bed;
 use xenstore_core::{Configuration, DomainState};
 use xenstore_wire::DomId;
 use xenstore_wire::MessageType::{
