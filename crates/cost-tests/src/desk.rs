@@ -123,8 +123,7 @@ impl Desk {
     /// One more client of dom0.
     pub fn dom0(&mut self) -> Client {
         let (pipe, port) = self.outside.pipe();
-        self.service
-            .adopt(DomId::DOM0, PipeLink(pipe), Channel::Ring { port });
+        self.service.adopt(DomId::DOM0, PipeLink(pipe), Channel::Ring { port });
         self.settle();
         port
     }

@@ -115,6 +115,12 @@ impl Host {
         format!("{device}/entry-{:02}", dice.below(ENTRIES))
     }
 
+    /// Bytes of the wide directory's list of names.
+    pub fn wide_names(&self) -> usize {
+        let name = |child| self.wide_child(child).len() - "/wide/".len() + 1;
+        (0..self.size.wide).map(name).sum()
+    }
+
     /// A child of the wide directory.
     pub fn wide_child(&self, child: usize) -> String {
         format!("/wide/child-{child}")

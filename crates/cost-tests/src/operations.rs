@@ -35,37 +35,33 @@ pub enum Operation {
     WideWrite,
     /// MKDIR of a child and RM of it.
     WideMkdirAndRm,
+    /// DIRECTORY_PART of the last ten names or so.
     WideDirectoryPart,
 }
 
 impl Operation {
-    /// What is done in homes of domains.
-    pub const IN_HOMES: [Operation; 11] = [
+    /// All, those first that change nothing: what a change leaves to be tidied up falls to those that come after it.
+    pub const ALL: [Operation; 15] = [
         Operation::Read,
-        Operation::Write,
-        Operation::MkdirAndRm,
         Operation::Directory,
         Operation::DirectoryPart,
         Operation::GetPerms,
+        Operation::WideRead,
+        Operation::WideDirectoryPart,
+        Operation::WatchAndUnwatch,
+        Operation::Write,
+        Operation::MkdirAndRm,
         Operation::SetPerms,
         Operation::Transaction,
         Operation::WatchEvent,
-        Operation::WatchAndUnwatch,
         Operation::LifeOfADomain,
-    ];
-
-    /// What is done in the wide directory.
-    pub const IN_WIDE: [Operation; 4] = [
-        Operation::WideRead,
         Operation::WideWrite,
         Operation::WideMkdirAndRm,
-        Operation::WideDirectoryPart,
     ];
 
     /// The operation with this name.
     pub fn named(name: &str) -> Operation {
-        let mut all = Self::IN_HOMES.into_iter().chain(Self::IN_WIDE);
-        let found = all.find(|operation| operation.name() == name);
+        let found = Self::ALL.into_iter().find(|operation| operation.name() == name);
         found.unwrap_or_else(|| panic!("there is no operation {name}"))
     }
 
@@ -95,7 +91,6 @@ impl Operation {
         let mut work = Work {
             client: host.dom0,
             listener: None,
-            times,
             requests: Vec::new(),
         };
         match self {
@@ -161,7 +156,8 @@ impl Operation {
                 work.add(Rm, &format!("/wide/new-{number}|"));
             }
             Operation::WideDirectoryPart => {
-                let offset = dice.below(host.size.wide.max(1)) * 7;
+                // The last names: how many are returned is the same for every width.
+                let offset = host.wide_names() - 90 - dice.below(9);
                 work.add(DirectoryPart, &format!("/wide|{offset}|"));
             }
         }
@@ -173,8 +169,6 @@ pub struct Work {
     client: Client,
     /// Who is told of what is done.
     listener: Option<Client>,
-    /// How often the operation is done.
-    pub times: usize,
     /// Each request, and whether it belongs to the transaction that was opened last.
     requests: Vec<(Vec<u8>, bool)>,
 }

@@ -189,7 +189,10 @@ impl<M: Memory> Decision<'_, M> {
         let mut owned: Vec<PathBuf> = Vec::new();
         let mut named: Vec<(PathBuf, Permissions)> = Vec::new();
         for path in self.mentioning(domid) {
-            if owned.last().is_some_and(|above| above.as_path().contains(path.as_path())) {
+            if owned
+                .last()
+                .is_some_and(|above| above.as_path().contains(path.as_path()))
+            {
                 continue;
             }
             let Some(found) = self.view.find(path.as_path()) else {

@@ -21,7 +21,7 @@ use crate::tree::{Memory, Node, PermissionsView, Tree};
 const OUTDATED_MAX: usize = 16;
 
 /// The noted nodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mentions {
     privileged: DomId,
     by_path: BTreeMap<Arc<str>, Vec<DomId>>,
@@ -65,7 +65,10 @@ impl Mentions {
     /// The nodes noted for a domain, in the order of their paths.
     pub fn noted(&self, domid: DomId) -> impl Iterator<Item = Path<'_>> {
         let from = (domid, Arc::from(""));
-        let found = self.by_domain.range(from..).take_while(move |(other, _)| *other == domid);
+        let found = self
+            .by_domain
+            .range(from..)
+            .take_while(move |(other, _)| *other == domid);
         found.filter_map(|(_, path)| Path::new(path).ok())
     }
 
@@ -198,12 +201,193 @@ impl Mentions {
             let Ok(below) = xenstore_wire::PathBuf::join(path, child.name()) else {
                 continue;
             };
-            for entry in child.permissions().iter().filter(|entry| domains.contains(&entry.domid)) {
+            for entry in child
+                .permissions()
+                .iter()
+                .filter(|entry| domains.contains(&entry.domid))
+            {
                 self.note(below.as_path(), entry.domid);
             }
         }
         for domid in domains {
             self.forget_at(path, *domid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use xenstore_wire::{Access, Permission};
+
+    use super::*;
+    use crate::tree::{PlainMemory, Root};
+
+    const PRIVILEGED: DomId = DomId(0);
+
+    /// A store and what is noted of it, changed together as the server does.
+    struct Bed {
+        tree: Tree<PlainMemory>,
+        mentions: Mentions,
+        paths: Vec<String>,
+        number: u64,
+        dice: u64,
+    }
+
+    fn list(domids: &[u16]) -> Permissions {
+        let entries = domids.iter().map(|domid| Permission {
+            domid: DomId(*domid),
+            access: Access::Read,
+            ignored: false,
+        });
+        Permissions::from_entries(entries.collect()).unwrap()
+    }
+
+    impl Bed {
+        fn new(seed: u64) -> Self {
+            Bed {
+                tree: Tree::new(PlainMemory::new(8 << 20), 5, &list(&[0]), 1),
+                mentions: Mentions::new(PRIVILEGED),
+                paths: Vec::from([String::from("/")]),
+                number: 1,
+                dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            }
+        }
+
+        fn below(&mut self, limit: usize) -> usize {
+            self.dice ^= self.dice << 13;
+            self.dice ^= self.dice >> 7;
+            self.dice ^= self.dice << 17;
+            (self.dice >> 11) as usize % limit
+        }
+
+        fn some_list(&mut self) -> Permissions {
+            let count = 1 + self.below(3);
+            let domids: Vec<u16> = (0..count).map(|_| self.below(6) as u16).collect();
+            list(&domids)
+        }
+
+        fn set(&mut self, root: Root) {
+            self.tree.set_current(root);
+            self.number += 1;
+        }
+
+        fn change(&mut self) {
+            let some = self.below(self.paths.len());
+            let at = self.paths[some].clone();
+            let path = Path::new(&at).unwrap();
+            let root = self.tree.current();
+            match self.below(10) {
+                0..5 => {
+                    // Names of which one continues another, with a byte that sorts before the slash.
+                    let name = ["a", "a-b", "b", "c"][self.below(4)];
+                    let below = if at == "/" {
+                        format!("/{name}")
+                    } else {
+                        format!("{at}/{name}")
+                    };
+                    if self.paths.contains(&below) || path.depth() > 4 {
+                        return;
+                    }
+                    let inherited = self.tree.find(root, path).unwrap().permissions().to_owned();
+                    let permissions = if self.below(3) == 0 {
+                        self.some_list()
+                    } else {
+                        inherited
+                    };
+                    let new = Path::new(&below).unwrap();
+                    self.mentions.created(&self.tree, new, &permissions);
+                    let root = self.tree.create(root, new, b"", &permissions, self.number, self.number);
+                    self.set(root);
+                    self.paths.push(below);
+                }
+                5..9 => {
+                    let permissions = self.some_list();
+                    self.mentions.permissions_changed(&self.tree, path, &permissions);
+                    let root = self.tree.set_permissions(root, path, &permissions, self.number);
+                    self.set(root);
+                }
+                _ if at != "/" => {
+                    self.mentions.removed(path);
+                    let root = self.tree.remove(root, path, self.number);
+                    self.set(root);
+                    self.paths.retain(|other| !path.contains(Path::new(other).unwrap()));
+                }
+                _ => {}
+            }
+        }
+
+        fn mentions(&self, path: Path<'_>, domid: DomId) -> bool {
+            let node = self.tree.find(self.tree.current(), path).unwrap();
+            node.permissions().iter().any(|entry| entry.domid == domid)
+        }
+
+        /// A node that mentions a domain is noted, or its parent leads to it; what is noted is there.
+        fn check(&self, mentions: &Mentions) {
+            for domid in (1..6).map(DomId) {
+                for at in &self.paths {
+                    let path = Path::new(at).unwrap();
+                    let led_to = |above| self.mentions(above, domid) || mentions.is_noted(above, domid);
+                    assert!(
+                        !self.mentions(path, domid)
+                            || mentions.is_noted(path, domid)
+                            || path.parent().is_some_and(led_to),
+                        "{at} and domain {domid}"
+                    );
+                }
+                for noted in mentions.noted(domid) {
+                    assert!(
+                        self.paths.iter().any(|at| at == noted.as_str()),
+                        "{} is gone",
+                        noted.as_str()
+                    );
+                    assert!(mentions.is_noted(noted, domid));
+                }
+            }
+            let by_path: usize = mentions.by_path.values().map(Vec::len).sum();
+            assert_eq!(by_path, mentions.by_domain.len());
+            assert_eq!(mentions.noted(PRIVILEGED).count(), 0);
+        }
+    }
+
+    #[test]
+    fn whatever_mentions_a_domain_is_found_from_what_is_noted() {
+        for seed in 0..40 {
+            let mut bed = Bed::new(seed);
+            for _ in 0..300 {
+                bed.change();
+                bed.check(&bed.mentions);
+            }
+            let again = Mentions::of(PRIVILEGED, &bed.tree);
+            bed.check(&again);
+            bed.mentions.domain_gone(DomId(3));
+            assert_eq!(bed.mentions.noted(DomId(3)).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_node_that_named_many_is_noted_for_few() {
+        let mut bed = Bed::new(1);
+        for (at, number) in [("/d", 2), ("/d/child", 3)] {
+            let path = Path::new(at).unwrap();
+            bed.mentions.created(&bed.tree, path, &list(&[0, 1]));
+            let root = bed
+                .tree
+                .create(bed.tree.current(), path, b"", &list(&[0, 1]), number, number);
+            bed.set(root);
+            bed.paths.push(at.into());
+        }
+        let path = Path::new("/d").unwrap();
+        for domid in 1..200 {
+            bed.mentions.permissions_changed(&bed.tree, path, &list(&[0, domid]));
+            let root = bed
+                .tree
+                .set_permissions(bed.tree.current(), path, &list(&[0, domid]), 9);
+            bed.set(root);
+            bed.check(&bed.mentions);
+            assert!(bed.mentions.by_domain.len() <= OUTDATED_MAX + 3);
+        }
+        assert!(bed.mentions.is_noted(Path::new("/d/child").unwrap(), DomId(1)));
     }
 }
