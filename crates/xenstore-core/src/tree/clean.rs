@@ -26,6 +26,9 @@ const TOLERATED: usize = 16 * CHUNK;
 /// Doomed blocks taken apart with each update, in addition to twice as many as it wrote.
 const RECLAIM_STEP: usize = 16;
 
+/// Times that 64 doomed blocks are taken apart at once where no chunk is free; then chunks are cleaned, doomed blocks and all.
+const RECLAIMS_AT_ONCE: usize = 32;
+
 impl<M: Memory> Arena<M> {
     /// Pays for what was written since the last call: takes apart doomed blocks and cleans, as much as memory demands.
     pub(super) fn pace(&mut self) {
@@ -91,8 +94,8 @@ impl<M: Memory> Arena<M> {
 
     /// Leaves at least one chunk for updates, whatever it costs.
     pub(super) fn free_some_chunk(&mut self) -> Result<(), Exhausted> {
-        while self.available_chunks() <= FOR_CLEANER {
-            if self.reclaim(64) == 0 {
+        for _ in 0..RECLAIMS_AT_ONCE {
+            if self.available_chunks() > FOR_CLEANER || self.reclaim(64) == 0 {
                 break;
             }
         }
