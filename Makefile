@@ -91,6 +91,7 @@ test-long: check unit image $(BED)
 	@echo "== every scenario on every Xen, in both forms"
 	@$(BED) run
 	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c
+	$(CARGO) test --locked -p cost-tests --test growth -- --ignored --nocapture
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 	@echo "== all long tests passed"
 

@@ -245,6 +245,7 @@ impl<M: Memory> Server<M> {
             Change::DomainForgotten { domid } => {
                 self.conflicts.forget(*domid);
                 self.domains.remove(domid);
+                self.mentions.domain_gone(*domid);
                 for domain in self.domains.values_mut() {
                     if domain.target == Some(*domid) {
                         domain.target = None;
@@ -292,6 +293,9 @@ impl<M: Memory> Server<M> {
                 .map(|roots| roots.own),
         };
         let Some(root) = root else { return };
+        if place == Place::Store {
+            self.note_mentions(change);
+        }
         let (new, generation) = self.changed_root(root, change);
         self.generation = self.generation.max(generation);
         match place {
@@ -304,6 +308,21 @@ impl<M: Memory> Server<M> {
                     self.tree.release(root);
                 }
             }
+        }
+    }
+
+    /// Before the store's tree changes: where it mentions domains from then on.
+    fn note_mentions(&mut self, change: &NodeChange) {
+        match change {
+            NodeChange::Create { path, permissions, .. } => {
+                self.mentions.created(&self.tree, path.as_path(), permissions);
+            }
+            NodeChange::SetPermissions { path, permissions, .. } => {
+                self.mentions
+                    .permissions_changed(&self.tree, path.as_path(), permissions);
+            }
+            NodeChange::Remove { path, .. } => self.mentions.removed(path.as_path()),
+            NodeChange::SetValue { .. } => {}
         }
     }
 

@@ -1,9 +1,12 @@
 //! Domains: INTRODUCE, RELEASE, RESUME, SET_TARGET, their queries, and what the hypervisor says of their ends.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use xenstore_wire::{DomId, Errno, Header, MessageType, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
+use xenstore_wire::{
+    DomId, Errno, Header, MessageType, Path, PathBuf, Permissions, atoi, one_string, parse_domid, strings,
+};
 
 use crate::connection::{Connection, ConnectionId, Epoch};
 use crate::decision::{Answer, Decision, Outcome};
@@ -193,22 +196,22 @@ impl<M: Memory> Decision<'_, M> {
     fn forget(&mut self, domid: DomId) {
         let mut owned: Vec<PathBuf> = Vec::new();
         let mut named: Vec<(PathBuf, Permissions)> = Vec::new();
-        let mut stack: Vec<PathBuf> = Vec::from([xenstore_wire::Path::ROOT.to_owned()]);
-        while let Some(path) = stack.pop() {
+        for path in self.mentioning(domid) {
+            if owned
+                .last()
+                .is_some_and(|above| above.as_path().contains(path.as_path()))
+            {
+                continue;
+            }
             let Some(found) = self.view.find(path.as_path()) else {
                 continue;
             };
             let owned_by_it = found.entries().iter().next().is_some_and(|owner| owner.domid == domid);
             if owned_by_it && path.as_path().parent().is_some() {
                 owned.push(path);
-                continue;
+            } else if let Some(rest) = self.without(&found.permissions(), domid) {
+                named.push((path, rest));
             }
-            if found.entries().iter().any(|entry| entry.domid == domid)
-                && let Some(rest) = self.without(&found.permissions(), domid)
-            {
-                named.push((path.clone(), rest));
-            }
-            stack.extend(self.view.children(path.as_path()).into_iter().rev());
         }
         for path in &owned {
             // The caller is the server itself, which may remove everything.
@@ -252,6 +255,43 @@ impl<M: Memory> Decision<'_, M> {
                 }
             }
         }
+    }
+
+    /// The nodes that mention a domain: parents before their children, and those in the order of their creation. Below a node that
+    /// it owns not all are there.
+    fn mentioning(&self, domid: DomId) -> impl Iterator<Item = PathBuf> {
+        let mut found: BTreeMap<Vec<u64>, PathBuf> = BTreeMap::new();
+        for noted in self.server.mentions.noted(domid) {
+            let mut stack: Vec<PathBuf> = Vec::from([noted.to_owned()]);
+            while let Some(path) = stack.pop() {
+                let Some(node) = self.view.find(path.as_path()) else {
+                    continue;
+                };
+                let owned = node.entries().iter().next().is_some_and(|owner| owner.domid == domid);
+                if node.entries().iter().any(|entry| entry.domid == domid) {
+                    let before = found.insert(self.place_of(path.as_path()), path.clone());
+                    if before.is_some() || (owned && path.as_path().parent().is_some()) {
+                        continue;
+                    }
+                } else if !self.server.mentions.is_noted(path.as_path(), domid) {
+                    continue;
+                }
+                stack.extend(self.view.children(path.as_path()));
+            }
+        }
+        found.into_values()
+    }
+
+    /// Sorts nodes as a walk through the store finds them.
+    fn place_of(&self, path: Path<'_>) -> Vec<u64> {
+        let tree = &self.server.tree;
+        let mut node = Some(tree.root_node(self.view.base()));
+        let mut place = Vec::with_capacity(path.depth());
+        for name in path.components() {
+            node = node.and_then(|above| tree.child(above, name));
+            place.extend(node.map(|node| node.order()));
+        }
+        place
     }
 
     /// The list without the entries that name `domid`. What cannot be removed, because everything hangs on it (the root and

@@ -37,6 +37,7 @@ mod lease;
 mod limit_requests;
 mod losses;
 mod nesting;
+mod mentions;
 mod node_changes;
 mod node_requests;
 pub mod options;

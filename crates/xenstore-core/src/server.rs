@@ -11,6 +11,7 @@ use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::input::{Input, Time, World};
 use crate::lease::Leases;
+use crate::mentions::Mentions;
 use crate::policy::{Caller, Legacy, Policy, Subject};
 use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
@@ -84,6 +85,8 @@ pub struct Server<M: Memory> {
     pub(crate) next_connection: u32,
     pub(crate) domains: BTreeMap<DomId, Domain>,
     pub(crate) watches: WatchIndex,
+    /// Where the store mentions which domains.
+    pub(crate) mentions: Mentions,
     /// When the first event of each connection is dropped.
     pub(crate) deadlines: BTreeSet<(Time, ConnectionId)>,
     pub(crate) settings: Settings,
@@ -127,6 +130,7 @@ impl<M: Memory> Server<M> {
             next_connection: 1,
             domains: BTreeMap::new(),
             watches: WatchIndex::new(configuration.hash_seed),
+            mentions: Mentions::new(privileged),
             deadlines: BTreeSet::new(),
             settings,
             maxima: Maxima::default(),

@@ -12,6 +12,7 @@ use crate::conflict::Conflicts;
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::lease::Leases;
+use crate::mentions::Mentions;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
@@ -124,6 +125,7 @@ impl<M: Memory> Server<M> {
             .collect();
         Ok(Server {
             watches: WatchIndex::restored(state.configuration.hash_seed, state.next_watch, state.watches),
+            mentions: Mentions::of(state.configuration.privileged, &tree),
             tree,
             generation: state.generation,
             special: state.special,

@@ -34,6 +34,8 @@ const GROWTH: usize = 1 << 20;
 const IDS: usize = EXTENT / 4;
 /// Extents of each log at the start: 64 KiB.
 const LOG_EXTENTS: usize = 2;
+/// The part of all extents that each log may have, where it may grow: 1/16.
+const LOG_SHARE: usize = 16;
 /// Header, two logs, two checkpoints, one of slots, one of table and four chunks: below that there is no store.
 const FEWEST: usize = 13;
 /// Extents that the arena never gets: checkpoints grow with the number of connections and watches.
@@ -253,6 +255,12 @@ impl<P: Pages> DurablePages<P> {
 
     fn extent(&self, extent: usize) -> &[u8] {
         self.pages.bytes(extent.saturating_mul(EXTENT), EXTENT)
+    }
+
+    /// Whoever keeps a log of this kind may take one more extent for it: few of all are its, and enough are left for the tree, which
+    /// must not be promised room that is then taken from it.
+    pub(crate) fn may_extend(&self, kind: Kind) -> bool {
+        self.free() > SHORT && self.extents_of(kind).len() < self.extents / LOG_SHARE
     }
 
     /// Asks for more pages when few are free. Done between requests, because a promise of room must hold. `short`: whoever keeps

@@ -67,6 +67,11 @@ impl Log {
         self.sequence
     }
 
+    /// Bytes of the records in it.
+    pub fn bytes(&self) -> usize {
+        self.at
+    }
+
     /// A record of this length (encoded) has room without more extents.
     pub fn has_room<P: Pages>(&self, pages: &DurablePages<P>, body: usize) -> bool {
         let capacity = pages.extents_of(self.side.log()).len().saturating_mul(EXTENT);

@@ -16,6 +16,10 @@ use crate::slots::{self, Slot};
 /// Bytes of room in the tree below which more pages are asked for: more than a round of requests can take.
 const ROOM_KEPT: usize = 1 << 20;
 
+/// A log may grow to so many times its checkpoint, if there are extents for it: so a checkpoint's cost for each record has a bound,
+/// however much is to be saved, and a restart reads little more than it would for a checkpoint alone.
+const LOG_TO_CHECKPOINT: usize = 2;
+
 /// Records between two checkpoints that are made for want of room: a checkpoint costs about as much as some dozens of records.
 const RECORDS_BETWEEN: u64 = 256;
 
@@ -33,6 +37,8 @@ pub struct Store<P: Pages> {
     held: [Vec<Root>; 2],
     /// The last record before the newest checkpoint.
     checkpointed: u64,
+    /// Bytes of the newest checkpoint.
+    checkpoint_bytes: usize,
     figures: StoreFigures,
     encoded: Vec<u8>,
 }
@@ -105,6 +111,7 @@ impl<P: Pages> Store<P> {
             places: Places::default(),
             held: Default::default(),
             checkpointed: 0,
+            checkpoint_bytes: 0,
             figures: StoreFigures::default(),
             encoded: Vec::new(),
         };
@@ -159,6 +166,7 @@ impl<P: Pages> Store<P> {
                 Side::B => [Vec::new(), roots],
             },
             checkpointed: sequence,
+            checkpoint_bytes: 0,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -226,7 +234,7 @@ impl<P: Pages> Store<P> {
         encoded.clear();
         // Only memory that runs out could make this fail, and that is a panic.
         encoded = postcard::to_extend(record, encoded).unwrap_or_default();
-        if !self.log.has_room(self.server.pages(), encoded.len()) {
+        if !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
             self.checkpoint();
         }
         if self.log.append(self.server.pages_mut(), &encoded) {
@@ -241,6 +249,12 @@ impl<P: Pages> Store<P> {
                 self.places.give_back(*connection);
             }
         }
+    }
+
+    /// It is too early for the next checkpoint, and extents are plenty.
+    fn log_may_grow(&self) -> bool {
+        let enough = self.checkpoint_bytes.saturating_mul(LOG_TO_CHECKPOINT);
+        self.log.bytes() < enough && self.server.pages().may_extend(self.log.side().log())
     }
 
     /// Saves the state behind the last record and goes on with the other side's log. If the checkpoint does not fit, the
@@ -261,6 +275,7 @@ impl<P: Pages> Store<P> {
         if checkpoint::write(self.server.pages_mut(), side, sequence, &body) {
             self.log = Log::behind(side, sequence);
             self.checkpointed = sequence;
+            self.checkpoint_bytes = body.len();
             self.figures.checkpoints = self.figures.checkpoints.saturating_add(1);
         }
     }

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use super::block::{self, HEADER, Node};
+use super::closed::Closed;
 use super::counts::{Counts, State};
 use super::index_block::IndexBlock;
 use super::memory::{CHUNK, Memory};
@@ -55,6 +56,7 @@ pub(super) struct Arena<M> {
     pub(super) counts: Counts,
     pub(super) chunks: Vec<Chunk>,
     pub(super) free_chunks: Vec<u32>,
+    pub(super) closed: Closed,
     /// The open chunks for small and for large blocks.
     open: [Option<u32>; 2],
     /// The chunk that is being evacuated, and how far.
@@ -106,6 +108,7 @@ impl<M: Memory> Arena<M> {
             counts: Counts::new(),
             chunks: Vec::new(),
             free_chunks: Vec::new(),
+            closed: Closed::new(),
             open: [None; 2],
             cleaning: None,
             live: [0; 2],
@@ -126,6 +129,7 @@ impl<M: Memory> Arena<M> {
             });
             arena.free_chunks.push(index);
         }
+        arena.closed.grow(arena.chunks.len());
         arena
     }
 
@@ -233,8 +237,13 @@ impl<M: Memory> Arena<M> {
         let Some(index) = chunk else { return };
         if let Some(entry) = self.chunks.get_mut(index as usize) {
             entry.live = entry.live.saturating_sub(length);
-            if entry.live == 0 && entry.usage == Use::Closed {
-                self.free_chunk(index);
+            let live = entry.live;
+            if entry.usage == Use::Closed {
+                if live == 0 {
+                    self.free_chunk(index);
+                } else {
+                    self.closed.put(index, live);
+                }
             }
         }
     }
@@ -247,6 +256,7 @@ impl<M: Memory> Arena<M> {
                 fill: 0,
             };
             self.free_chunks.push(index);
+            self.closed.take(index);
         }
         if self.cleaning.is_some_and(|(chunk, _)| chunk == index) {
             self.cleaning = None;
@@ -300,7 +310,7 @@ impl<M: Memory> Arena<M> {
                 location_of(index, CHUNK)?;
                 self.chunks.try_reserve(1).ok()?;
                 self.free_chunks.try_reserve(self.chunks.len().saturating_add(1)).ok()?;
-                if !self.memory.grow() {
+                if !self.closed.grow(self.chunks.len().saturating_add(1)) || !self.memory.grow() {
                     return None;
                 }
                 self.chunks.push(Chunk {
@@ -324,7 +334,9 @@ impl<M: Memory> Arena<M> {
     fn close(&mut self, index: u32) {
         if let Some(entry) = self.chunks.get_mut(index as usize) {
             entry.usage = Use::Closed;
-            if entry.live == 0 {
+            let live = entry.live;
+            self.closed.put(index, live);
+            if live == 0 {
                 self.free_chunk(index);
             }
         }
@@ -352,6 +364,8 @@ impl<M: Memory> Arena<M> {
             *entry = Chunk { usage, live, fill };
             if live == 0 {
                 self.free_chunks.push(index);
+            } else {
+                self.closed.put(index, live);
             }
         }
     }

@@ -39,10 +39,8 @@ impl<'a, M: Memory> Iterator for Children<'a, M> {
                 if !arena.index_next(at) {
                     *cursor = None;
                 }
-                let id = self
-                    .tree
-                    .child_in_index(*by_hash, entry.reference, |node| node.order == entry.key)?;
-                arena.node(id)
+                self.tree
+                    .child_in_index(*by_hash, entry.reference, |node| node.order == entry.key)
             }
         }
     }

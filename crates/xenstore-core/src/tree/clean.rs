@@ -11,8 +11,11 @@ use super::block;
 use super::counts::State;
 use super::memory::{CHUNK, Memory};
 
-/// A chunk is not worth cleaning if more than this is alive in it: moving nearly a chunk to win nearly nothing.
+/// A chunk is not worth cleaning if this is alive in it, or more: moving nearly a chunk to win nearly nothing.
 const WORTH_CLEANING: usize = CHUNK - CHUNK / 16;
+
+/// Without need, only chunks are cleaned in which less than this is alive: no more is moved than is won.
+const HALF: usize = CHUNK / 2;
 
 /// What passing over a dead block costs, in bytes of the cleaner's budget.
 const PASSING: usize = 16;
@@ -22,6 +25,9 @@ const TOLERATED: usize = 16 * CHUNK;
 
 /// Doomed blocks taken apart with each update, in addition to twice as many as it wrote.
 const RECLAIM_STEP: usize = 16;
+
+/// Times that 64 doomed blocks are taken apart at once where no chunk is free; then chunks are cleaned, doomed blocks and all.
+const RECLAIMS_AT_ONCE: usize = 32;
 
 impl<M: Memory> Arena<M> {
     /// Pays for what was written since the last call: takes apart doomed blocks and cleans, as much as memory demands.
@@ -35,13 +41,8 @@ impl<M: Memory> Arena<M> {
     pub(super) fn tidy(&mut self, budget: usize) {
         // A block to take apart counts like one of 64 bytes to move.
         let reclaimed = self.reclaim(budget / 64).saturating_mul(64);
-        let half_dead = self
-            .emptiest()
-            .and_then(|chunk| self.chunks.get(chunk as usize))
-            .is_some_and(|chunk| chunk.live <= CHUNK / 2);
-        if half_dead || self.cleaning.is_some() || self.pressure() > 0 {
-            self.clean(budget.saturating_sub(reclaimed));
-        }
+        let most_alive = if self.pressure() > 0 { WORTH_CLEANING } else { HALF };
+        self.evacuate(budget.saturating_sub(reclaimed), most_alive);
     }
 
     /// How many bytes to clean for each byte written.
@@ -73,9 +74,14 @@ impl<M: Memory> Arena<M> {
 
     /// Evacuates chunks until `budget` bytes are spent or no chunk is worth it. Returns what was spent.
     pub(super) fn clean(&mut self, budget: usize) -> usize {
+        self.evacuate(budget, WORTH_CLEANING)
+    }
+
+    /// As [`Arena::clean`], for chunks in which less than `most_alive` is alive.
+    fn evacuate(&mut self, budget: usize, most_alive: usize) -> usize {
         let mut spent = 0usize;
         while spent < budget {
-            let Some((chunk, at)) = self.cleaning.or_else(|| self.emptiest().map(|chunk| (chunk, 0))) else {
+            let Some((chunk, at)) = self.victim(most_alive) else {
                 break;
             };
             match self.clean_step(chunk, at) {
@@ -88,8 +94,8 @@ impl<M: Memory> Arena<M> {
 
     /// Leaves at least one chunk for updates, whatever it costs.
     pub(super) fn free_some_chunk(&mut self) -> Result<(), Exhausted> {
-        while self.available_chunks() <= FOR_CLEANER {
-            if self.reclaim(64) == 0 {
+        for _ in 0..RECLAIMS_AT_ONCE {
+            if self.available_chunks() > FOR_CLEANER || self.reclaim(64) == 0 {
                 break;
             }
         }
@@ -97,10 +103,7 @@ impl<M: Memory> Arena<M> {
         let mut tries = self.chunks.len().saturating_mul(2).saturating_add(2);
         while self.available_chunks() <= FOR_CLEANER {
             tries = tries.checked_sub(1).ok_or(Exhausted)?;
-            let (victim, at) = self
-                .cleaning
-                .or_else(|| self.emptiest().map(|chunk| (chunk, 0)))
-                .ok_or(Exhausted)?;
+            let (victim, at) = self.victim(WORTH_CLEANING).ok_or(Exhausted)?;
             self.clean_step(victim, at)?;
             while let Some((chunk, at)) = self.cleaning {
                 self.clean_step(chunk, at)?;
@@ -109,16 +112,10 @@ impl<M: Memory> Arena<M> {
         Ok(())
     }
 
-    fn emptiest(&self) -> Option<u32> {
-        let closed = (0u32..)
-            .zip(&self.chunks)
-            .filter(|(_, chunk)| chunk.usage == Use::Closed);
-        let (index, chunk) = closed.min_by_key(|(_, chunk)| chunk.live)?;
-        if chunk.live <= WORTH_CLEANING {
-            Some(index)
-        } else {
-            None
-        }
+    /// The chunk that is being cleaned, and how far that is; else the next one, unless too much is alive in all.
+    fn victim(&self, most_alive: usize) -> Option<(u32, usize)> {
+        self.cleaning
+            .or_else(|| self.closed.emptiest(most_alive).map(|chunk| (chunk, 0)))
     }
 
     /// Deals with the block at `at` of the chunk that is being cleaned. Returns what it cost.
@@ -160,6 +157,7 @@ impl<M: Memory> Arena<M> {
         {
             // Not to be chosen again.
             entry.live = CHUNK;
+            self.closed.take(chunk);
         }
         self.cleaning = None;
         Ok(CHUNK)

@@ -18,7 +18,7 @@
 //! | `block`, `permissions`, `index_block` | what a block looks like |
 //! | `checksum`, `hash` | of blocks; of names |
 //! | `counts` | references to blocks, free ids |
-//! | `arena`, `clean`, `room` | writing and giving up blocks; making chunks free; how much is left |
+//! | `arena`, `clean`, `closed`, `room` | writing and giving up blocks; making chunks free; which; how much is left |
 //! | `index`, `children` | large directories; listing |
 //! | `update`, `open` | changing a tree; reading it back |
 
@@ -27,6 +27,7 @@ mod block;
 mod checksum;
 mod children;
 mod clean;
+mod closed;
 mod counts;
 mod hash;
 mod index;
@@ -122,11 +123,11 @@ impl<M: Memory> Tree<M> {
     /// The node at a path. Visits as many blocks as the path has components, and for each large directory on the way
     /// one more for each level of its index.
     pub fn find(&self, root: Root, path: Path<'_>) -> Option<Node<'_>> {
-        let mut id = root.0;
+        let mut node = self.arena.node(root.0)?;
         for name in path.components() {
-            id = self.child_of(id, self.hash.of(name), name)?;
+            node = self.child_in(node.directory, self.hash.of(name), name)?;
         }
-        self.arena.node(id)
+        Some(node)
     }
 
     /// The node "/".
@@ -136,8 +137,7 @@ impl<M: Memory> Tree<M> {
 
     /// The child of that name.
     pub fn child(&self, node: Node<'_>, name: &str) -> Option<Node<'_>> {
-        let id = self.child_in(node.directory, self.hash.of(name), name)?;
-        self.arena.node(id)
+        self.child_in(node.directory, self.hash.of(name), name)
     }
 
     /// Takes apart up to `budget` blocks that no root reaches any more. Returns how many there were; fewer than the
@@ -173,34 +173,32 @@ impl<M: Memory> Tree<M> {
         self.arena.memory
     }
 
-    fn child_of(&self, parent: u32, hash: u32, name: &str) -> Option<u32> {
-        self.child_in(self.arena.node(parent)?.directory, hash, name)
-    }
-
-    fn child_in(&self, directory: Directory<'_>, hash: u32, name: &str) -> Option<u32> {
-        let is_it = |node: Node<'_>| node.name == name.as_bytes();
+    fn child_in(&self, directory: Directory<'_>, hash: u32, name: &str) -> Option<Node<'_>> {
+        let is_it = |node: &Node<'_>| node.name == name.as_bytes();
         match directory {
             Directory::Small { entries, .. } => small_entries(entries)
-                .find(|&(other, id)| other == hash && self.arena.node(id).is_some_and(is_it))
-                .map(|(_, id)| id),
+                .filter(|&(other, _)| other == hash)
+                .find_map(|(_, id)| self.arena.node(id).filter(is_it)),
             Directory::Large { by_hash, .. } => self.child_in_index(by_hash, hash, is_it),
         }
     }
 
     /// The child with this hash that is the right one: different names can have the same hash.
-    fn child_in_index(&self, by_hash: u32, hash: u32, is_it: impl Fn(Node<'_>) -> bool) -> Option<u32> {
+    fn child_in_index(&self, by_hash: u32, hash: u32, is_it: impl Fn(&Node<'_>) -> bool) -> Option<Node<'_>> {
         let key = u64::from(hash);
         let first = self
             .arena
             .index_last_at_most(by_hash, key)
             .filter(|entry| entry.key == key)?;
-        if self.arena.node(first.reference).is_some_and(&is_it) {
-            return Some(first.reference);
+        if let Some(node) = self.arena.node(first.reference).filter(&is_it) {
+            return Some(node);
         }
-        let is_it = |node| is_it(node);
-        let found = self.arena.index_find(by_hash, key, |entry| {
-            self.arena.node(entry.reference).is_some_and(is_it)
+        let is_it = |node: &Node<'_>| is_it(node);
+        let mut found = None;
+        self.arena.index_find(by_hash, key, |entry| {
+            found = self.arena.node(entry.reference).filter(is_it);
+            found.is_some()
         })?;
-        self.arena.index_entry(&found).map(|entry| entry.reference)
+        found
     }
 }

@@ -129,9 +129,8 @@ impl<M: Memory> Tree<M> {
                 last = last.max(edit);
             }
             let Some(name) = components.next() else { break };
-            let next = at.and_then(|node| self.child_in(node.directory, self.hash.of(name), name));
-            block = next.map_or(0, |id| self.arena.block(id).len());
-            at = next.and_then(|id| self.arena.node(id));
+            at = at.and_then(|node| self.child_in(node.directory, self.hash.of(name), name));
+            block = at.map_or(0, |node| self.arena.block(node.id).len());
             if at.is_none() {
                 missing = missing.saturating_add(1);
                 names = names.saturating_add(name.len());

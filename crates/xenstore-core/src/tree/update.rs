@@ -90,7 +90,8 @@ impl<M: Memory> Tree<M> {
             let step = *trail.last().ok_or(Refused::Impossible)?;
             let hash = tree.hash.of(name);
             fits(name, value, &permissions)?;
-            if tree.child_of(step.id, hash, name).is_some() {
+            let parent = tree.arena.node(step.id).ok_or(Refused::Impossible)?;
+            if tree.child_in(parent.directory, hash, name).is_some() {
                 return Err(Refused::Impossible);
             }
             let directory = Directory::EMPTY;
@@ -206,12 +207,12 @@ impl<M: Memory> Tree<M> {
     /// The nodes from the root to `path`.
     fn walk(&self, root: Root, path: Path<'_>) -> Result<Vec<Step>, Refused> {
         let mut trail = Vec::with_capacity(path.depth().saturating_add(1));
-        let mut id = root.0;
-        trail.push(Step { id, hash: 0 });
+        trail.push(Step { id: root.0, hash: 0 });
+        let mut node = self.arena.node(root.0).ok_or(Refused::Impossible)?;
         for name in path.components() {
             let hash = self.hash.of(name);
-            id = self.child_of(id, hash, name).ok_or(Refused::Impossible)?;
-            trail.push(Step { id, hash });
+            node = self.child_in(node.directory, hash, name).ok_or(Refused::Impossible)?;
+            trail.push(Step { id: node.id, hash });
         }
         Ok(trail)
     }

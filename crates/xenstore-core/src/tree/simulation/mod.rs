@@ -2,6 +2,7 @@
 //!
 //! Everything comes from seeds; a failing test names its seed.
 
+mod bounded;
 mod crash;
 mod history;
 mod large;
