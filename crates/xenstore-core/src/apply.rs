@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 
 use xenstore_wire::DomId;
 
-use crate::account::{Account, node_size};
+use crate::account::{Account, node_size, signed};
 use crate::connection::{Cause, Connection, ConnectionId, Epoch, QueuedMessage};
 use crate::domain::{Domain, Maxima};
+use crate::heap::{self, Cost};
 use crate::record::{Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Roots, Transaction};
@@ -30,9 +31,9 @@ impl<M: Memory> Server<M> {
         match change {
             Change::Consumed { connection, bytes } => {
                 self.requests = self.requests.saturating_add(1);
+                self.charge_partial(*connection, 0);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.bytes_in = state.bytes_in.saturating_add(u64::from(*bytes));
-                    state.partial.clear();
                     state.requests = state.requests.saturating_add(1);
                 }
             }
@@ -41,6 +42,7 @@ impl<M: Memory> Server<M> {
                     state.bytes_in = state.bytes_in.saturating_add(bytes.len() as u64);
                     state.partial.extend_from_slice(bytes);
                 }
+                self.charge_partial(*connection, bytes.len());
             }
             Change::Published { connection, bytes } => self.published(*connection, *bytes),
             Change::EventExpired { connection, number } => {
@@ -50,7 +52,7 @@ impl<M: Memory> Server<M> {
                     .and_then(|state| state.queue.remove(*number));
                 if let Some(message) = removed {
                     self.events.expired = self.events.expired.saturating_add(1);
-                    self.uncharge_queue(*connection, message.memory());
+                    self.uncharge_queue(*connection, message.memory(), 1);
                     self.refresh_deadline(*connection);
                     if let Some(cause) = message.cause {
                         self.consumed(cause);
@@ -85,9 +87,7 @@ impl<M: Memory> Server<M> {
                 let domid = state.domid;
                 let number = self.watches.add(*connection, watch);
                 state.watches.insert(number, path.clone());
-                self.account(domid, |account| {
-                    account.watch_bytes = account.watch_bytes.saturating_add(bytes)
-                });
+                self.charge_watch(domid, bytes, 1);
                 self.raise_maxima(*connection);
             }
             Change::WatchRemoved { connection, number } => self.remove_watch(*connection, *number),
@@ -100,13 +100,16 @@ impl<M: Memory> Server<M> {
                     state.last_transaction = *id;
                     state.transactions.insert(*id, Transaction::default());
                 }
+                self.charge_heap(*connection, heap::TRANSACTION, Cost::default());
                 self.raise_maxima(*connection);
             }
             Change::TransactionBegan { connection, id } => {
                 let root = self.tree.current();
+                let generation = self.generation;
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     self.tree.retain(root);
                     self.tree.retain(root);
+                    open.began = generation;
                     open.roots = Some(Roots {
                         snapshot: root,
                         own: root,
@@ -121,8 +124,9 @@ impl<M: Memory> Server<M> {
             } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     let grown = open.observe(path, *facets);
-                    open.bytes = open.bytes.saturating_add(grown);
-                    self.charge_transaction(*connection, grown, 0);
+                    if grown > 0 {
+                        self.charge_transaction(*connection, *id, grown, 1);
+                    }
                 }
             }
             Change::Wrote {
@@ -134,8 +138,7 @@ impl<M: Memory> Server<M> {
                 let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     open.wrote(write, *top);
-                    open.bytes = open.bytes.saturating_add(size);
-                    self.charge_transaction(*connection, size, 0);
+                    self.charge_transaction(*connection, *id, size, 1);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -146,6 +149,17 @@ impl<M: Memory> Server<M> {
             Change::TransactionOutdated { connection, id } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     open.outdated = true;
+                }
+            }
+            Change::TransactionLost { connection, id } => {
+                let open = transaction(&mut self.connections, *connection, *id);
+                let roots = open.and_then(|open| {
+                    open.lost = true;
+                    open.roots.take()
+                });
+                if let Some(Roots { snapshot, own }) = roots {
+                    self.tree.release(own);
+                    self.tree.release(snapshot);
                 }
             }
             Change::TransactionClosed { connection, id } => {
@@ -176,6 +190,7 @@ impl<M: Memory> Server<M> {
                 self.connections
                     .insert(*connection, Connection::new(*domid, *channel, *epoch));
                 self.next_connection = connection.0.saturating_add(1);
+                self.charge_heap(*connection, heap::CONNECTION, Cost::default());
                 let ring = matches!(channel, crate::Channel::Ring { .. });
                 if ring && let Some(domain) = self.domains.get_mut(domid) {
                     domain.connection = Some(*connection);
@@ -201,6 +216,7 @@ impl<M: Memory> Server<M> {
             }
             Change::Disconnected { connection } => {
                 self.empty(*connection);
+                self.charge_heap(*connection, Cost::default(), heap::CONNECTION);
                 if let Some(state) = self.connections.remove(connection)
                     && let Some(domain) = self.domains.get_mut(&state.domid)
                     && domain.connection == Some(*connection)
@@ -215,7 +231,10 @@ impl<M: Memory> Server<M> {
                     .or_insert_with(|| Domain::new(*unique_id, features, quotas));
             }
             Change::DomainForgotten { domid } => {
-                self.domains.remove(domid);
+                if let Some(gone) = self.domains.remove(domid) {
+                    let privileged = *domid == self.configuration.privileged;
+                    self.sums.change(privileged, &gone.account, &Account::default());
+                }
                 for domain in self.domains.values_mut() {
                     if domain.target == Some(*domid) {
                         domain.target = None;
@@ -245,6 +264,15 @@ impl<M: Memory> Server<M> {
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
             Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::EventsLeftOut { merged, dropped } => {
+                self.events.merged = self.events.merged.saturating_add(u64::from(*merged));
+                self.events.dropped = self.events.dropped.saturating_add(u64::from(*dropped));
+            }
+            Change::MemoryWarned { domid, warned } => {
+                if let Some(domain) = self.domains.get_mut(domid) {
+                    domain.warned = *warned;
+                }
+            }
             Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
@@ -335,7 +363,8 @@ impl<M: Memory> Server<M> {
             self.events.queued = self.events.queued.saturating_add(1);
         }
         self.account(domid, |account| {
-            account.queue_bytes = account.queue_bytes.saturating_add(size)
+            account.queue_bytes = account.queue_bytes.saturating_add(size);
+            account.add(heap::of_message(size.unsigned_abs()));
         });
         if let Some(cause) = cause
             && let Some(requester) = self.connections.get_mut(&cause.connection)
@@ -351,7 +380,7 @@ impl<M: Memory> Server<M> {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        let before = state.queue.bytes();
+        let (before, messages) = (state.queue.bytes(), state.queue.len());
         state.bytes_out = state.bytes_out.saturating_add(u64::from(bytes));
         state
             .queue
@@ -359,7 +388,8 @@ impl<M: Memory> Server<M> {
                 through.push(cause)
             });
         let freed = before.saturating_sub(state.queue.bytes());
-        self.uncharge_queue(connection, freed);
+        let messages = messages.saturating_sub(state.queue.len());
+        self.uncharge_queue(connection, freed, messages);
         self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
@@ -401,11 +431,11 @@ impl<M: Memory> Server<M> {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        let freed = state.queue.bytes();
+        let (freed, messages) = (state.queue.bytes(), state.queue.len());
         state.queue.clear(|cause| through.push(cause));
-        state.partial.clear();
         state.waiting = None;
-        self.uncharge_queue(connection, freed);
+        self.charge_partial(connection, 0);
+        self.uncharge_queue(connection, freed, messages);
         self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
@@ -424,10 +454,7 @@ impl<M: Memory> Server<M> {
         };
         let domid = state.domid;
         if let Some(watch) = self.watches.remove(connection, &path, number) {
-            let bytes = watch_bytes(&watch);
-            self.account(domid, |account| {
-                account.watch_bytes = account.watch_bytes.saturating_sub(bytes)
-            });
+            self.charge_watch(domid, watch_bytes(&watch), -1);
         }
     }
 
@@ -456,28 +483,83 @@ impl<M: Memory> Server<M> {
             self.tree.release(own);
             self.tree.release(snapshot);
         }
-        self.charge_transaction(connection, 0, closed.bytes);
-    }
-
-    fn charge_transaction(&mut self, connection: ConnectionId, more: usize, less: usize) {
         let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
             return;
         };
-        let change = i64::try_from(more)
-            .unwrap_or(0)
-            .saturating_sub(i64::try_from(less).unwrap_or(0));
+        let (items, bytes) = (closed.items, closed.bytes as u64);
+        let cost = heap::of_items(items, bytes).and(heap::TRANSACTION);
         self.account(domid, |account| {
-            account.transaction_bytes = account.transaction_bytes.saturating_add(change);
+            account.transaction_bytes = account.transaction_bytes.saturating_sub(signed(bytes));
+            account.transaction_items = account.transaction_items.saturating_sub(signed(items));
+            account.subtract(cost);
         });
     }
 
-    fn uncharge_queue(&mut self, connection: ConnectionId, bytes: usize) {
+    /// A transaction uses more: things with names and values of so many bytes together.
+    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, bytes: usize, items: u64) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let domid = state.domid;
+        let Some(open) = state.transactions.get_mut(&id) else {
+            return;
+        };
+        open.bytes = open.bytes.saturating_add(bytes);
+        open.items = open.items.saturating_add(items);
+        let bytes = bytes as u64;
+        self.account(domid, |account| {
+            account.transaction_bytes = account.transaction_bytes.saturating_add(signed(bytes));
+            account.transaction_items = account.transaction_items.saturating_add(signed(items));
+            account.add(heap::of_items(items, bytes));
+        });
+    }
+
+    fn charge_watch(&mut self, domid: DomId, bytes: i64, sign: i64) {
+        let cost = heap::of_watch(bytes.unsigned_abs());
+        self.account(domid, |account| {
+            account.watch_bytes = account.watch_bytes.saturating_add(bytes.saturating_mul(sign));
+            if sign > 0 {
+                account.add(cost);
+            } else {
+                account.subtract(cost);
+            }
+        });
+    }
+
+    /// The beginning of a message grew by `more`; 0: it is over and its memory is free.
+    fn charge_partial(&mut self, connection: ConnectionId, more: usize) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let over = if more == 0 {
+            core::mem::take(&mut state.partial).len()
+        } else {
+            0
+        };
+        if more > 0 || over > 0 {
+            let (more, less) = (heap::of_partial(more as u64), heap::of_partial(over as u64));
+            self.charge_heap(connection, more, less);
+        }
+    }
+
+    fn charge_heap(&mut self, connection: ConnectionId, more: Cost, less: Cost) {
         let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
             return;
         };
-        let bytes = i64::try_from(bytes).unwrap_or(0);
         self.account(domid, |account| {
-            account.queue_bytes = account.queue_bytes.saturating_sub(bytes)
+            account.add(more);
+            account.subtract(less);
+        });
+    }
+
+    fn uncharge_queue(&mut self, connection: ConnectionId, bytes: usize, messages: usize) {
+        let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
+            return;
+        };
+        let bytes = bytes as u64;
+        self.account(domid, |account| {
+            account.queue_bytes = account.queue_bytes.saturating_sub(signed(bytes));
+            account.subtract(heap::of_messages(messages as u64, bytes));
         });
     }
 
@@ -491,6 +573,7 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, connection, id) {
                     let owned = open.nodes.entry(domid).or_default();
                     *owned = owned.saturating_add(nodes);
+                    self.charge_transaction(connection, id, 0, u64::try_from(nodes).unwrap_or(0));
                 }
             }
         }
@@ -498,14 +581,17 @@ impl<M: Memory> Server<M> {
 
     fn account(&mut self, domid: DomId, change: impl FnOnce(&mut Account)) {
         if let Some(domain) = self.domains.get_mut(&domid) {
+            let before = domain.account;
             change(&mut domain.account);
+            let privileged = domid == self.configuration.privileged;
+            self.sums.change(privileged, &before, &domain.account);
             let seen = Maxima {
                 nodes: domain.account.node_count(),
                 memory: domain.account.memory(),
                 ..Maxima::default()
             };
             domain.maxima.raise(&seen);
-            if domid != self.configuration.privileged {
+            if !privileged {
                 self.maxima.raise(&seen);
             }
         }

@@ -159,6 +159,8 @@ pub enum Input<'a> {
         /// `xenstore-control crash` is allowed.
         debug_crash: bool,
     },
+    /// [`crate::Server::is_short_of_room`]: snapshots keep too much of what is no longer in the store.
+    Shortage,
     /// A deadline named by [`crate::Server::next_deadline`] passed.
     Timeout,
 }

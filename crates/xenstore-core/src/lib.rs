@@ -29,6 +29,7 @@ mod decision;
 mod domain;
 mod domain_requests;
 mod events;
+mod heap;
 mod input;
 mod limit_requests;
 mod node_changes;
@@ -41,6 +42,7 @@ mod record;
 mod rehearsal;
 mod server;
 mod settings;
+mod share;
 mod state;
 mod transaction;
 mod transaction_requests;
@@ -52,7 +54,7 @@ pub use account::Account;
 pub use connection::{
     Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage, SOCKET_UNREAD_MOST, SOCKET_UNREAD_REPLIES,
 };
-pub use domain::Domain;
+pub use domain::{Domain, Warned};
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
 pub use policy::{Entries, Legacy, Object, Policy, Rights, Subject, TargetRights};
 pub use quota::{Limit, Quotas};

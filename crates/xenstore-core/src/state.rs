@@ -8,8 +8,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Permissions};
 
+use crate::account::{Account, Sums};
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
+use crate::heap::Cost;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
@@ -110,6 +112,11 @@ impl<M: Memory> Server<M> {
             .flat_map(|Roots { snapshot, own }| [snapshot, own])
             .collect();
         let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
+        let mut sums = Sums::default();
+        for (domid, domain) in &state.domains {
+            let privileged = *domid == state.configuration.privileged;
+            sums.change(privileged, &Account::default(), &domain.account);
+        }
         let connections = state.connections.iter();
         let deadlines: BTreeSet<_> = connections
             .filter_map(|(id, connection)| connection.deadline.map(|deadline| (deadline, *id)))
@@ -128,6 +135,8 @@ impl<M: Memory> Server<M> {
             events: state.events,
             requests: state.requests,
             policy: None,
+            sums,
+            limits: Cost::UNLIMITED,
             configuration: state.configuration,
         })
     }

@@ -145,8 +145,14 @@ pub(crate) struct Transaction {
     named: u32,
     /// Nodes more (or fewer) per owner through its own writes.
     pub nodes: BTreeMap<DomId, i64>,
+    /// The newest generation when it began: the smaller, the older its snapshot.
+    pub began: u64,
+    /// It had to give up its snapshot for want of room.
+    pub lost: bool,
     /// Bytes charged to its connection's domain.
     pub bytes: usize,
+    /// Things charged to it: what was observed, written, made.
+    pub items: u64,
 }
 
 impl Transaction {
