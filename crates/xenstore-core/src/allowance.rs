@@ -106,7 +106,7 @@ impl<M: Memory> Decision<'_, M> {
             self.keep(Change::TransactionFailed { connection, id });
             return Err(Errno::ENOSPC);
         }
-        self.heap_allows(heap::of_items(1, 0))
+        self.heap_allows(heap::of_item(0, 0))
     }
 
     /// The caller may add so many bytes to what it has in the server's heap.

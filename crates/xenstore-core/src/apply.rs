@@ -125,7 +125,8 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     let grown = open.observe(path, *facets);
                     if grown > 0 {
-                        self.charge_transaction(*connection, *id, grown, 1);
+                        let cost = heap::of_item(grown as u64, 0);
+                        self.charge_transaction(*connection, *id, (1, grown), cost);
                     }
                 }
             }
@@ -138,7 +139,9 @@ impl<M: Memory> Server<M> {
                 let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     open.wrote(write, *top);
-                    self.charge_transaction(*connection, *id, size, 1);
+                    let path = write.path().as_path().as_str().len();
+                    let cost = heap::of_item(path as u64, size.saturating_sub(path) as u64);
+                    self.charge_transaction(*connection, *id, (1, size), cost);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -487,7 +490,7 @@ impl<M: Memory> Server<M> {
             return;
         };
         let (items, bytes) = (closed.items, closed.bytes as u64);
-        let cost = heap::of_items(items, bytes).and(heap::TRANSACTION);
+        let cost = closed.cost.and(heap::TRANSACTION);
         self.account(domid, |account| {
             account.transaction_bytes = account.transaction_bytes.saturating_sub(signed(bytes));
             account.transaction_items = account.transaction_items.saturating_sub(signed(items));
@@ -495,8 +498,8 @@ impl<M: Memory> Server<M> {
         });
     }
 
-    /// A transaction uses more: things with names and values of so many bytes together.
-    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, bytes: usize, items: u64) {
+    /// A transaction uses more: so many things, with names and values of so many bytes.
+    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, (items, bytes): (u64, usize), cost: Cost) {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
@@ -506,11 +509,12 @@ impl<M: Memory> Server<M> {
         };
         open.bytes = open.bytes.saturating_add(bytes);
         open.items = open.items.saturating_add(items);
+        open.cost = open.cost.and(cost);
         let bytes = bytes as u64;
         self.account(domid, |account| {
             account.transaction_bytes = account.transaction_bytes.saturating_add(signed(bytes));
             account.transaction_items = account.transaction_items.saturating_add(signed(items));
-            account.add(heap::of_items(items, bytes));
+            account.add(cost);
         });
     }
 
@@ -573,7 +577,8 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, connection, id) {
                     let owned = open.nodes.entry(domid).or_default();
                     *owned = owned.saturating_add(nodes);
-                    self.charge_transaction(connection, id, 0, u64::try_from(nodes).unwrap_or(0));
+                    let more = u64::try_from(nodes).unwrap_or(0);
+                    self.charge_transaction(connection, id, (more, 0), Cost::default());
                 }
             }
         }

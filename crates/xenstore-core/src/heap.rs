@@ -7,11 +7,13 @@
 //! messages that began, and what the privileged domain is told. Requests of others wait while that is used up, and one that
 //! would tell others more than fits fails.
 
+use serde::{Deserialize, Serialize};
+
 use crate::account::Account;
 use crate::share;
 
 /// Bytes of a thing: of the heap, and of a checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Cost {
     pub heap: u64,
     pub saved: u64,
@@ -58,7 +60,7 @@ const WATCH: Cost = Cost::new(1600, 40);
 /// A queued message, besides its bytes: its place in a queue that doubles when it grows, and its request's in the list of those
 /// that are not consumed.
 const MESSAGE: Cost = Cost::new(320, 64);
-/// Something that a transaction used, besides the copies of its path or value.
+/// Something that a transaction used, besides the copies of its path and its value.
 const ITEM: Cost = Cost::new(512, 32);
 /// An open transaction: its place in its connection, where the first takes room for eleven.
 pub(crate) const TRANSACTION: Cost = Cost::new(3072, 128);
@@ -82,9 +84,9 @@ pub(crate) const fn of_messages(count: u64, bytes: u64) -> Cost {
     MESSAGE.each(count).and(Cost::new(1, 1).each(bytes))
 }
 
-/// What so many things that transactions used take.
-pub(crate) const fn of_items(count: u64, bytes: u64) -> Cost {
-    ITEM.each(count).and(Cost::new(4, 4).each(bytes))
+/// What something takes that a transaction used: its path stands in up to four places, its value in one.
+pub(crate) const fn of_item(path: u64, value: u64) -> Cost {
+    ITEM.and(Cost::new(4, 4).each(path)).and(Cost::new(1, 1).each(value))
 }
 
 /// What the beginning of a message takes: a vector that grows has room for twice as much.

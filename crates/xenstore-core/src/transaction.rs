@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Path, PathBuf, Permissions};
 
+use crate::heap::Cost;
 use crate::tree::Root;
 
 /// What of a node was observed. A commit succeeds only if each would be observed the same again.
@@ -153,6 +154,8 @@ pub(crate) struct Transaction {
     pub bytes: usize,
     /// Things charged to it: what was observed, written, made.
     pub items: u64,
+    /// What they take besides the tree.
+    pub cost: Cost,
 }
 
 impl Transaction {
