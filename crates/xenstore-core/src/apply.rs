@@ -27,6 +27,26 @@ impl<M: Memory> Server<M> {
         }
     }
 
+    /// As [`Server::apply`], for a record of an earlier life. What became visible between two records is not in the log, so
+    /// that queues grow meanwhile; [`Server::end_of_replay`] ends that.
+    pub fn replay(&mut self, record: &Record) {
+        self.replaying = true;
+        self.apply(record);
+        self.replaying = false;
+    }
+
+    /// All records are replayed, and the queues are what they were at the end of that life. Peaks of memory and of outstanding
+    /// requests between the last checkpoint and now are not known.
+    pub fn end_of_replay(&mut self) {
+        let domids: Vec<DomId> = self.domains.keys().copied().collect();
+        for domid in domids {
+            self.account(domid, |_| {});
+            if let Some(connection) = self.domains.get(&domid).and_then(|domain| domain.connection) {
+                self.raise_maxima(connection);
+            }
+        }
+    }
+
     fn apply_change(&mut self, change: &Change) {
         match change {
             Change::Consumed { connection, bytes } => {
@@ -125,8 +145,7 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     let grown = open.observe(path, *facets);
                     if grown > 0 {
-                        let cost = heap::of_item(grown as u64, 0);
-                        self.charge_transaction(*connection, *id, (1, grown), cost);
+                        self.charge_transaction(*connection, *id, Used::of(grown, grown), Used::default());
                     }
                 }
             }
@@ -136,12 +155,12 @@ impl<M: Memory> Server<M> {
                 write,
                 top,
             } => {
-                let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.wrote(write, *top);
+                    let (more, less) = open.wrote(write, *top);
                     let path = write.path().as_path().as_str().len();
-                    let cost = heap::of_item(path as u64, size.saturating_sub(path) as u64);
-                    self.charge_transaction(*connection, *id, (1, size), cost);
+                    let of = |bytes| Used::of(path, bytes);
+                    let less = if less == 0 { Used::default() } else { of(less) };
+                    self.charge_transaction(*connection, *id, of(more), less);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -498,8 +517,8 @@ impl<M: Memory> Server<M> {
         });
     }
 
-    /// A transaction uses more: so many things, with names and values of so many bytes.
-    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, (items, bytes): (u64, usize), cost: Cost) {
+    /// A transaction uses `more`, and `less` no longer.
+    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, more: Used, less: Used) {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
@@ -507,14 +526,17 @@ impl<M: Memory> Server<M> {
         let Some(open) = state.transactions.get_mut(&id) else {
             return;
         };
-        open.bytes = open.bytes.saturating_add(bytes);
-        open.items = open.items.saturating_add(items);
-        open.cost = open.cost.and(cost);
-        let bytes = bytes as u64;
+        open.bytes = open.bytes.saturating_add(more.bytes).saturating_sub(less.bytes);
+        open.items = open.items.saturating_add(more.items).saturating_sub(less.items);
+        open.cost = open.cost.and(more.cost).less(less.cost);
+        let change = |more: u64, less: u64| signed(more).saturating_sub(signed(less));
+        let bytes = change(more.bytes as u64, less.bytes as u64);
+        let items = change(more.items, less.items);
         self.account(domid, |account| {
-            account.transaction_bytes = account.transaction_bytes.saturating_add(signed(bytes));
-            account.transaction_items = account.transaction_items.saturating_add(signed(items));
-            account.add(cost);
+            account.transaction_bytes = account.transaction_bytes.saturating_add(bytes);
+            account.transaction_items = account.transaction_items.saturating_add(items);
+            account.add(more.cost);
+            account.subtract(less.cost);
         });
     }
 
@@ -577,14 +599,18 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, connection, id) {
                     let owned = open.nodes.entry(domid).or_default();
                     *owned = owned.saturating_add(nodes);
-                    let more = u64::try_from(nodes).unwrap_or(0);
-                    self.charge_transaction(connection, id, (more, 0), Cost::default());
+                    let made = Used {
+                        items: u64::try_from(nodes).unwrap_or(0),
+                        ..Used::default()
+                    };
+                    self.charge_transaction(connection, id, made, Used::default());
                 }
             }
         }
     }
 
     fn account(&mut self, domid: DomId, change: impl FnOnce(&mut Account)) {
+        let replaying = self.replaying;
         if let Some(domain) = self.domains.get_mut(&domid) {
             let before = domain.account;
             change(&mut domain.account);
@@ -592,7 +618,7 @@ impl<M: Memory> Server<M> {
             self.sums.change(privileged, &before, &domain.account);
             let seen = Maxima {
                 nodes: domain.account.node_count(),
-                memory: domain.account.memory(),
+                memory: if replaying { 0 } else { domain.account.memory() },
                 ..Maxima::default()
             };
             domain.maxima.raise(&seen);
@@ -608,7 +634,7 @@ impl<M: Memory> Server<M> {
         };
         let seen = Maxima {
             watches: state.watches.len() as u64,
-            outstanding: state.outstanding() as u64,
+            outstanding: if self.replaying { 0 } else { state.outstanding() as u64 },
             transactions: state.transactions.len() as u64,
             ..Maxima::default()
         };
@@ -641,6 +667,25 @@ impl<M: Memory> Server<M> {
     }
 }
 
+/// What a transaction uses.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    items: u64,
+    bytes: usize,
+    cost: Cost,
+}
+
+impl Used {
+    /// One thing of so many bytes, of which `path` are its path.
+    fn of(path: usize, bytes: usize) -> Used {
+        Used {
+            items: 1,
+            bytes,
+            cost: heap::of_item(path as u64, bytes.saturating_sub(path) as u64),
+        }
+    }
+}
+
 fn transaction(
     connections: &mut BTreeMap<ConnectionId, Connection>,
     connection: ConnectionId,
@@ -649,7 +694,8 @@ fn transaction(
     connections.get_mut(&connection)?.transactions.get_mut(&id)
 }
 
+/// The path counts in full, however the client wrote it, as in C.
 fn watch_bytes(watch: &Watch) -> i64 {
-    let bytes = watch.path.as_written().len().saturating_add(watch.token.len());
+    let bytes = watch.path.key().len().saturating_add(watch.token.len());
     i64::try_from(bytes).unwrap_or(0)
 }

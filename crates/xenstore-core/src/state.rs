@@ -134,6 +134,7 @@ impl<M: Memory> Server<M> {
             maxima: state.maxima,
             events: state.events,
             requests: state.requests,
+            replaying: false,
             policy: None,
             sums,
             limits: Cost::UNLIMITED,
