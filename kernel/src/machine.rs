@@ -188,6 +188,16 @@ impl Machine for XenMachine {
         Time(time::now_ns())
     }
 
+    fn heap(&self) -> u64 {
+        let memory = self.facts.memory;
+        // Of what the domain may get besides, the heap gets half.
+        let to_come = memory.maximum_bytes.saturating_sub(memory.reservation_bytes) / 2;
+        let (_, now) = heap_usage();
+        u64::try_from(now)
+            .unwrap_or(0)
+            .max(memory.heap_bytes.saturating_add(to_come))
+    }
+
     fn poll(&mut self, event: &mut dyn FnMut(Event)) {
         let domain_exception = self.domain_exception;
         self.events.drain(|port| {

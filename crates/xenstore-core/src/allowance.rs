@@ -6,10 +6,14 @@ use alloc::format;
 
 use xenstore_wire::{DomId, Errno, Header, MessageType, Path};
 
+use crate::account::Account;
 use crate::connection::ConnectionId;
 use crate::decision::Decision;
+use crate::domain::{Domain, Warned};
+use crate::heap::{self, Cost};
 use crate::quota::Limit;
 use crate::record::{Action, Change, Place};
+use crate::share;
 use crate::transaction::Transaction;
 use crate::tree::Memory;
 
@@ -17,18 +21,21 @@ use crate::tree::Memory;
 /// both indexes of a large directory (about 30, in blocks that are at least half full) and in the table of ids (4).
 const LASTING_OVERHEAD: usize = 128;
 
-/// A domain that is charged with more than this part of the tree's capacity counts as a large one: 1/16.
-const SHARE: usize = 16;
-/// The part of the tree's capacity that large domains cannot have: 1/4.
-const KEPT_FOR_SMALL: usize = 4;
+/// A value of up to so many bytes may always take the place of another one where there is room at all, however large the
+/// account is: it is what drivers tell each other (states, numbers), and lies within what a node is charged with anyway.
+pub(crate) const SHORT_VALUE: usize = 32;
 
 /// Why a request was refused that was well-formed and allowed.
 #[derive(Clone, Copy)]
 pub(crate) enum Refused {
     /// By this limit of this domain.
     Limit(Limit, DomId),
-    /// For want of memory in the store.
+    /// For want of room in the tree.
     NoRoom,
+    /// The account of this domain is too large for the room that is left.
+    TooLarge(DomId),
+    /// For want of memory for watches, queues and transactions.
+    NoMemory,
 }
 
 impl<M: Memory> Decision<'_, M> {
@@ -42,8 +49,24 @@ impl<M: Memory> Decision<'_, M> {
                 format!("domain {domid} has reached its limit {} of {most}", limit.name())
             }
             Some(Refused::NoRoom) => {
-                let (room, kept) = (self.server.tree.room(), self.kept_from_the_largest());
-                format!("the store has {room} bytes of room left, {kept} of them not for a domain that holds as much")
+                let room = self.server.tree.room();
+                format!("the store has {room} bytes of room left")
+            }
+            Some(Refused::TooLarge(domid)) => {
+                let (room, held) = (self.server.tree.room(), self.tree_of(domid).0);
+                let most = share::largest(room as u64, self.server.sums.tree);
+                format!(
+                    "the store has {room} bytes of room left, for domains that have up to {most}: domain {domid} has {held}"
+                )
+            }
+            Some(Refused::NoMemory) => {
+                let (held, heap) = (self.account_of(caller).cost(), self.server.heap());
+                let (largest, headroom) = (heap.largest(), heap.headroom());
+                format!(
+                    "the store has {} bytes ({} saved) of memory left, to add to for domains that have up to {} ({}): domain \
+                     {caller} has {} ({})",
+                    headroom.heap, headroom.saved, largest.heap, largest.saved, held.heap, held.saved
+                )
             }
         };
         let request = MessageType::from_wire(header.kind).map_or("request", MessageType::name);
@@ -83,7 +106,21 @@ impl<M: Memory> Decision<'_, M> {
             self.keep(Change::TransactionFailed { connection, id });
             return Err(Errno::ENOSPC);
         }
-        Ok(())
+        self.heap_allows(heap::of_item(0, 0))
+    }
+
+    /// The caller may add so many bytes to what it has in the server's heap.
+    pub fn heap_allows(&self, more: Cost) -> Result<(), Errno> {
+        let account = self.account_of(self.caller.domid());
+        if self.caller.exempt() || self.server.heap().lets_grow(&account, more) {
+            return Ok(());
+        }
+        self.refused.set(Some(Refused::NoMemory));
+        Err(Errno::ENOMEM)
+    }
+
+    pub fn account_of(&self, domid: DomId) -> Account {
+        self.domain(domid).map(|domain| domain.account).unwrap_or_default()
     }
 
     pub fn charge(&mut self, domid: DomId, nodes: i64, bytes: i64) {
@@ -94,7 +131,7 @@ impl<M: Memory> Decision<'_, M> {
 
     /// What `domid` has once this decision is applied: nodes (its transaction's own included) and bytes.
     pub fn charged_to(&self, domid: DomId) -> (i64, u64) {
-        let account = self.domain(domid).map(|domain| domain.account).unwrap_or_default();
+        let account = self.account_of(domid);
         let (nodes, bytes) = self.charged.get(&domid).copied().unwrap_or_default();
         let in_transaction = match (self.place, self.transaction) {
             (Place::Transaction { .. }, Some((_, open))) => open.nodes.get(&domid).copied().unwrap_or(0),
@@ -125,14 +162,19 @@ impl<M: Memory> Decision<'_, M> {
     /// The tree's memory is for everyone: below its reserve only privileged callers may add to it. What this decision adds
     /// for good is counted together, because applying it must not fail; what one change needs while it is made is free
     /// again when the next one comes.
-    pub fn room(&mut self, path: Path<'_>, value: usize, permissions: usize) -> Result<(), Errno> {
+    ///
+    /// A change that adds nothing (`grows` is false) may use half of that reserve: so everybody can change what it has, also
+    /// where others have taken all the rest.
+    pub fn room(&mut self, path: Path<'_>, value: usize, permissions: usize, grows: bool) -> Result<(), Errno> {
         let tree = &self.server.tree;
         let payload = value.saturating_add(permissions.saturating_mul(4));
         let needed = self.added.saturating_add(tree.cost_of(self.view.base(), path, payload));
         let room = if self.caller.exempt() {
             tree.room_with_reserve()
+        } else if grows {
+            tree.room()
         } else {
-            tree.room().saturating_sub(self.kept_from_the_largest())
+            tree.room().saturating_add(tree.room_with_reserve()) / 2
         };
         if needed > room {
             self.refused.set(Some(Refused::NoRoom));
@@ -145,16 +187,63 @@ impl<M: Memory> Decision<'_, M> {
         Ok(())
     }
 
-    /// Bytes that are not for the caller because it holds more than its share already: when room gets short, the largest accounts
-    /// are refused first, so that one guest cannot take it all from the others.
-    fn kept_from_the_largest(&self) -> usize {
-        let capacity = self.server.tree.capacity();
-        let (_, held) = self.charged_to(self.caller.domid());
-        let share = capacity / SHARE;
-        if held > u64::try_from(share).unwrap_or(u64::MAX) {
-            capacity / KEPT_FOR_SMALL
-        } else {
-            0
+    /// What has been charged so far leaves `owner`, and the caller that may write for it, small enough for the room that is
+    /// left: the rule of `share`.
+    pub fn share_allows(&self, owner: DomId) -> Result<(), Errno> {
+        if self.caller.exempt() {
+            return Ok(());
         }
+        let server = self.server;
+        let (mut more, mut less) = (0u64, 0u64);
+        let guests = self.charged.keys().filter(|domid| !server.exempt(**domid));
+        for (after, before) in guests.map(|domid| self.tree_of(*domid)) {
+            more = more.saturating_add(after);
+            less = less.saturating_add(before);
+        }
+        let held = server.sums.tree.saturating_add(more).saturating_sub(less);
+        let room = (server.tree.room() as u64).saturating_sub(more.saturating_sub(less));
+        let largest = share::largest(room, held);
+        for domid in [owner, self.caller.domid()] {
+            if !server.exempt(domid) && self.tree_of(domid).0 > largest {
+                self.refused.set(Some(Refused::TooLarge(domid)));
+                return Err(Errno::ENOSPC);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the nodes of `domid` take in the tree with what has been charged so far, and without.
+    fn tree_of(&self, domid: DomId) -> (u64, u64) {
+        let before = self.account_of(domid);
+        let (nodes, bytes) = self.charged.get(&domid).copied().unwrap_or_default();
+        let after = Account {
+            nodes: before.nodes.saturating_add(nodes),
+            node_bytes: before.node_bytes.saturating_add(bytes),
+            ..before
+        };
+        (after.tree(), before.tree())
+    }
+
+    /// Each crossing of a memory limit is logged once, as C xenstored does; `told` are bytes that are told to the domain.
+    pub fn warn_of_memory(&mut self, domid: DomId, domain: &Domain, told: u64) {
+        let (_, charged) = self.charged_to(domid);
+        let memory = charged.saturating_add(told);
+        let quotas = &domain.quotas;
+        let (now, what, limit) = if quotas.reached(Limit::Memory, memory) {
+            (Warned::Hard, "its requests wait", Limit::Memory)
+        } else if quotas.reached(Limit::SoftMemory, memory) {
+            (Warned::Soft, "a warning", Limit::SoftMemory)
+        } else {
+            (Warned::No, "below it again", Limit::SoftMemory)
+        };
+        if now == domain.warned {
+            return;
+        }
+        let (name, most) = (limit.name(), quotas.get(limit));
+        self.keep(Change::MemoryWarned { domid, warned: now });
+        self.actions.push(Action::Log {
+            about: Some(domid),
+            line: format!("domain {domid} has {memory} bytes, limit {name} of {most}: {what}"),
+        });
     }
 }

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 
 use xenstore_wire::DomId;
 
-use crate::account::{Account, node_size};
+use crate::account::{Account, node_size, signed};
 use crate::connection::{Cause, Connection, ConnectionId, Epoch, QueuedMessage};
 use crate::domain::{Domain, Maxima};
+use crate::heap::{self, Cost};
 use crate::record::{Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Roots, Transaction};
@@ -56,9 +57,9 @@ impl<M: Memory> Server<M> {
         match change {
             Change::Consumed { connection, bytes } => {
                 self.requests = self.requests.saturating_add(1);
+                self.charge_partial(*connection, 0);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.bytes_in = state.bytes_in.saturating_add(u64::from(*bytes));
-                    state.partial.clear();
                     state.requests = state.requests.saturating_add(1);
                 }
             }
@@ -67,6 +68,7 @@ impl<M: Memory> Server<M> {
                     state.bytes_in = state.bytes_in.saturating_add(bytes.len() as u64);
                     state.partial.extend_from_slice(bytes);
                 }
+                self.charge_partial(*connection, bytes.len());
             }
             Change::Published { connection, bytes } => self.published(*connection, *bytes),
             Change::EventExpired { connection, number } => {
@@ -76,7 +78,7 @@ impl<M: Memory> Server<M> {
                     .and_then(|state| state.queue.remove(*number));
                 if let Some(message) = removed {
                     self.events.expired = self.events.expired.saturating_add(1);
-                    self.uncharge_queue(*connection, message.memory());
+                    self.uncharge_queue(*connection, message.memory(), 1);
                     self.refresh_deadline(*connection);
                     if let Some(cause) = message.cause {
                         self.consumed(cause);
@@ -111,9 +113,7 @@ impl<M: Memory> Server<M> {
                 let domid = state.domid;
                 let number = self.watches.add(*connection, watch);
                 state.watches.insert(number, path.clone());
-                self.account(domid, |account| {
-                    account.watch_bytes = account.watch_bytes.saturating_add(bytes)
-                });
+                self.charge_watch(domid, bytes, 1);
                 self.raise_maxima(*connection);
             }
             Change::WatchRemoved { connection, number } => self.remove_watch(*connection, *number),
@@ -127,6 +127,7 @@ impl<M: Memory> Server<M> {
                     state.transactions.insert(*id, Transaction::default());
                     self.transactions = self.transactions.saturating_add(1);
                 }
+                self.charge_heap(*connection, heap::TRANSACTION, Cost::default());
                 self.raise_maxima(*connection);
             }
             Change::TransactionBegan { connection, id } => {
@@ -134,11 +135,11 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     self.tree.retain(root);
                     self.tree.retain(root);
+                    open.began = generation;
                     open.roots = Some(Roots {
                         snapshot: root,
                         own: root,
                     });
-                    open.begun = generation;
                 }
             }
             Change::Observed {
@@ -149,8 +150,9 @@ impl<M: Memory> Server<M> {
             } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     let grown = open.observe(path, *facets);
-                    open.bytes = open.bytes.saturating_add(grown);
-                    self.charge_transaction(*connection, grown, 0);
+                    if grown > 0 {
+                        self.charge_transaction(*connection, *id, Used::of(grown, grown), Used::default());
+                    }
                 }
             }
             Change::Wrote {
@@ -161,8 +163,10 @@ impl<M: Memory> Server<M> {
             } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     let (more, less) = open.wrote(write, *top);
-                    open.bytes = open.bytes.saturating_add(more).saturating_sub(less);
-                    self.charge_transaction(*connection, more, less);
+                    let path = write.path().as_path().as_str().len();
+                    let of = |bytes| Used::of(path, bytes);
+                    let less = if less == 0 { Used::default() } else { of(less) };
+                    self.charge_transaction(*connection, *id, of(more), less);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -173,6 +177,14 @@ impl<M: Memory> Server<M> {
             Change::TransactionOutdated { connection, id } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
                     open.outdated = true;
+                }
+            }
+            Change::TransactionLost { connection, id } => {
+                if let Some(open) = transaction(&mut self.connections, *connection, *id) {
+                    for root in open.held() {
+                        self.tree.release(root);
+                    }
+                    open.lose_snapshot();
                 }
             }
             Change::TransactionClosed { connection, id } => {
@@ -204,6 +216,7 @@ impl<M: Memory> Server<M> {
                 self.connections
                     .insert(*connection, Connection::new(*domid, *channel, *epoch));
                 self.next_connection = connection.0.saturating_add(1);
+                self.charge_heap(*connection, heap::CONNECTION, Cost::default());
                 let ring = matches!(channel, crate::Channel::Ring { .. });
                 if ring && let Some(domain) = self.domains.get_mut(domid) {
                     domain.connection = Some(*connection);
@@ -229,6 +242,7 @@ impl<M: Memory> Server<M> {
             }
             Change::Disconnected { connection } => {
                 self.empty(*connection);
+                self.charge_heap(*connection, Cost::default(), heap::CONNECTION);
                 if let Some(state) = self.connections.remove(connection)
                     && let Some(domain) = self.domains.get_mut(&state.domid)
                     && domain.connection == Some(*connection)
@@ -244,7 +258,10 @@ impl<M: Memory> Server<M> {
             }
             Change::DomainForgotten { domid } => {
                 self.conflicts.forget(*domid);
-                self.domains.remove(domid);
+                if let Some(gone) = self.domains.remove(domid) {
+                    let privileged = *domid == self.configuration.privileged;
+                    self.sums.change(privileged, &gone.account, &Account::default());
+                }
                 self.mentions.domain_gone(*domid);
                 for domain in self.domains.values_mut() {
                     if domain.target == Some(*domid) {
@@ -280,6 +297,15 @@ impl<M: Memory> Server<M> {
             Change::CreditReturned { points, next } => self.conflicts.give_back(points, *next, &mut self.domains),
             // These need the whole record.
             Change::Remembered { .. } | Change::Lost { .. } | Change::Leased { .. } | Change::LeasesEnded => {}
+            Change::EventsLeftOut { merged, dropped } => {
+                self.events.merged = self.events.merged.saturating_add(u64::from(*merged));
+                self.events.dropped = self.events.dropped.saturating_add(u64::from(*dropped));
+            }
+            Change::MemoryWarned { domid, warned } => {
+                if let Some(domain) = self.domains.get_mut(domid) {
+                    domain.warned = *warned;
+                }
+            }
             Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
         }
     }
@@ -388,7 +414,8 @@ impl<M: Memory> Server<M> {
             self.events.queued = self.events.queued.saturating_add(1);
         }
         self.account(domid, |account| {
-            account.queue_bytes = account.queue_bytes.saturating_add(size)
+            account.queue_bytes = account.queue_bytes.saturating_add(size);
+            account.add(heap::of_message(size.unsigned_abs()));
         });
         if let Some(cause) = cause
             && let Some(requester) = self.connections.get_mut(&cause.connection)
@@ -404,7 +431,7 @@ impl<M: Memory> Server<M> {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        let before = state.queue.bytes();
+        let (before, messages) = (state.queue.bytes(), state.queue.len());
         state.bytes_out = state.bytes_out.saturating_add(u64::from(bytes));
         state
             .queue
@@ -412,7 +439,8 @@ impl<M: Memory> Server<M> {
                 through.push(cause)
             });
         let freed = before.saturating_sub(state.queue.bytes());
-        self.uncharge_queue(connection, freed);
+        let messages = messages.saturating_sub(state.queue.len());
+        self.uncharge_queue(connection, freed, messages);
         self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
@@ -454,11 +482,11 @@ impl<M: Memory> Server<M> {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        let freed = state.queue.bytes();
+        let (freed, messages) = (state.queue.bytes(), state.queue.len());
         state.queue.clear(|cause| through.push(cause));
-        state.partial.clear();
         state.waiting = None;
-        self.uncharge_queue(connection, freed);
+        self.charge_partial(connection, 0);
+        self.uncharge_queue(connection, freed, messages);
         self.refresh_deadline(connection);
         for cause in through {
             self.consumed(cause);
@@ -477,10 +505,7 @@ impl<M: Memory> Server<M> {
         };
         let domid = state.domid;
         if let Some(watch) = self.watches.remove(connection, &path, number) {
-            let bytes = watch_bytes(&watch);
-            self.account(domid, |account| {
-                account.watch_bytes = account.watch_bytes.saturating_sub(bytes)
-            });
+            self.charge_watch(domid, watch_bytes(&watch), -1);
         }
     }
 
@@ -511,28 +536,94 @@ impl<M: Memory> Server<M> {
         for root in closed.held() {
             self.tree.release(root);
         }
-        self.charge_transaction(connection, 0, closed.bytes);
-    }
-
-    pub(crate) fn charge_transaction(&mut self, connection: ConnectionId, more: usize, less: usize) {
         let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
             return;
         };
-        let change = i64::try_from(more)
-            .unwrap_or(0)
-            .saturating_sub(i64::try_from(less).unwrap_or(0));
+        let (items, bytes) = (closed.items, closed.bytes as u64);
+        let cost = closed.cost.and(heap::TRANSACTION);
         self.account(domid, |account| {
-            account.transaction_bytes = account.transaction_bytes.saturating_add(change);
+            account.transaction_bytes = account.transaction_bytes.saturating_sub(signed(bytes));
+            account.transaction_items = account.transaction_items.saturating_sub(signed(items));
+            account.subtract(cost);
         });
     }
 
-    fn uncharge_queue(&mut self, connection: ConnectionId, bytes: usize) {
+    /// A transaction uses `more`, and `less` no longer.
+    fn charge_transaction(&mut self, connection: ConnectionId, id: u32, more: Used, less: Used) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let Some(open) = state.transactions.get_mut(&id) else {
+            return;
+        };
+        open.bytes = open.bytes.saturating_add(more.bytes).saturating_sub(less.bytes);
+        open.items = open.items.saturating_add(more.items).saturating_sub(less.items);
+        open.cost = open.cost.and(more.cost).less(less.cost);
+        self.charge_used(connection, more, less);
+    }
+
+    /// What transactions use, charged to the domain.
+    pub(crate) fn charge_used(&mut self, connection: ConnectionId, more: Used, less: Used) {
         let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
             return;
         };
-        let bytes = i64::try_from(bytes).unwrap_or(0);
+        let change = |more: u64, less: u64| signed(more).saturating_sub(signed(less));
+        let bytes = change(more.bytes as u64, less.bytes as u64);
+        let items = change(more.items, less.items);
         self.account(domid, |account| {
-            account.queue_bytes = account.queue_bytes.saturating_sub(bytes)
+            account.transaction_bytes = account.transaction_bytes.saturating_add(bytes);
+            account.transaction_items = account.transaction_items.saturating_add(items);
+            account.add(more.cost);
+            account.subtract(less.cost);
+        });
+    }
+
+    fn charge_watch(&mut self, domid: DomId, bytes: i64, sign: i64) {
+        let cost = heap::of_watch(bytes.unsigned_abs());
+        self.account(domid, |account| {
+            account.watch_bytes = account.watch_bytes.saturating_add(bytes.saturating_mul(sign));
+            if sign > 0 {
+                account.add(cost);
+            } else {
+                account.subtract(cost);
+            }
+        });
+    }
+
+    /// The beginning of a message grew by `more`; 0: it is over and its memory is free.
+    fn charge_partial(&mut self, connection: ConnectionId, more: usize) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let over = if more == 0 {
+            core::mem::take(&mut state.partial).len()
+        } else {
+            0
+        };
+        if more > 0 || over > 0 {
+            let (more, less) = (heap::of_partial(more as u64), heap::of_partial(over as u64));
+            self.charge_heap(connection, more, less);
+        }
+    }
+
+    fn charge_heap(&mut self, connection: ConnectionId, more: Cost, less: Cost) {
+        let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
+            return;
+        };
+        self.account(domid, |account| {
+            account.add(more);
+            account.subtract(less);
+        });
+    }
+
+    fn uncharge_queue(&mut self, connection: ConnectionId, bytes: usize, messages: usize) {
+        let Some(domid) = self.connections.get(&connection).map(|state| state.domid) else {
+            return;
+        };
+        let bytes = bytes as u64;
+        self.account(domid, |account| {
+            account.queue_bytes = account.queue_bytes.saturating_sub(signed(bytes));
+            account.subtract(heap::of_messages(messages as u64, bytes));
         });
     }
 
@@ -546,6 +637,11 @@ impl<M: Memory> Server<M> {
                 if let Some(open) = transaction(&mut self.connections, connection, id) {
                     let owned = open.nodes.entry(domid).or_default();
                     *owned = owned.saturating_add(nodes);
+                    let made = Used {
+                        items: u64::try_from(nodes).unwrap_or(0),
+                        ..Used::default()
+                    };
+                    self.charge_transaction(connection, id, made, Used::default());
                 }
             }
         }
@@ -554,14 +650,17 @@ impl<M: Memory> Server<M> {
     fn account(&mut self, domid: DomId, change: impl FnOnce(&mut Account)) {
         let replaying = self.replaying;
         if let Some(domain) = self.domains.get_mut(&domid) {
+            let before = domain.account;
             change(&mut domain.account);
+            let privileged = domid == self.configuration.privileged;
+            self.sums.change(privileged, &before, &domain.account);
             let seen = Maxima {
                 nodes: domain.account.node_count(),
                 memory: if replaying { 0 } else { domain.account.memory() },
                 ..Maxima::default()
             };
             domain.maxima.raise(&seen);
-            if domid != self.configuration.privileged {
+            if !privileged {
                 self.maxima.raise(&seen);
             }
         }
@@ -603,6 +702,25 @@ impl<M: Memory> Server<M> {
             }
         }
         charges
+    }
+}
+
+/// What a transaction uses.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Used {
+    pub items: u64,
+    pub bytes: usize,
+    pub cost: Cost,
+}
+
+impl Used {
+    /// One thing of so many bytes, of which `path` are its path.
+    pub fn of(path: usize, bytes: usize) -> Used {
+        Used {
+            items: 1,
+            bytes,
+            cost: heap::of_item(path as u64, bytes.saturating_sub(path) as u64),
+        }
     }
 }
 

@@ -217,7 +217,8 @@ impl<M: Memory> Decision<'_, M> {
         let _infallible = writeln!(
             out,
             "requests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\nring-resets: {resets}\ngeneration: {}\n\
-             tree-blocks: {}\ntree-live-bytes: {}\ntree-dead-bytes: {}\nevents-queued: {}\nevents-expired: {}",
+             tree-blocks: {}\ntree-live-bytes: {}\ntree-dead-bytes: {}\nevents-queued: {}\nevents-expired: {}\nevents-merged: {}\nevents-dropped: {}\n\
+             heap-held-bytes: {}\nsaved-bytes: {}",
             server.requests,
             server.connections.len(),
             server.domains.len(),
@@ -228,6 +229,10 @@ impl<M: Memory> Decision<'_, M> {
             tree.dead_bytes,
             server.events.queued,
             server.events.expired,
+            server.events.merged,
+            server.events.dropped,
+            server.heap_held(),
+            server.saved_held(),
         );
         self.conflicts(&mut out);
         let _infallible = self.world.report(&mut out);

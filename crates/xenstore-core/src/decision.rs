@@ -14,6 +14,7 @@ use crate::allowance::Refused;
 use crate::connection::{Cause, Connection, ConnectionId, Fault, QueuedMessage};
 use crate::domain::Domain;
 use crate::events::Source;
+use crate::heap::{self, Cost};
 use crate::input::{Channel, Input, Time, World};
 use crate::overlay::View;
 use crate::policy::Caller;
@@ -60,6 +61,13 @@ pub(crate) struct Decision<'s, M: Memory> {
     kept: Vec<Change>,
     changes: Vec<Change>,
     pub outputs: Vec<Output>,
+    /// How many messages and bytes each connection is told.
+    pub told: BTreeMap<ConnectionId, (u64, u64)>,
+    /// Events that are not told because the same one waits.
+    pub merged: u32,
+    /// Events that are not told for want of memory, and whose memory that is.
+    pub dropped: u32,
+    pub short_of_memory: BTreeSet<DomId>,
     pub actions: Vec<Action>,
     /// Nodes and bytes charged so far by this decision.
     pub charged: BTreeMap<DomId, (i64, i64)>,
@@ -168,6 +176,7 @@ pub(crate) fn decide<'s, M: Memory>(
             transaction,
             step,
         } => simple(now, server.nested(connection, transaction, step), []),
+        Input::Shortage => shortage(server, now),
         Input::Timeout => crate::timeouts::decide(server, now),
     }
 }
@@ -183,6 +192,20 @@ pub(crate) fn simple(
         outputs: Vec::new(),
         actions: actions.into_iter().collect(),
     }
+}
+
+/// The oldest snapshot of a domain for which limits hold is given up: what changed since is kept for it alone.
+fn shortage<M: Memory>(server: &Server<M>, now: Time) -> Record {
+    let Some((connection, id, domid)) = server.oldest_snapshot() else {
+        return simple(now, [], []);
+    };
+    let line = format!("domain {domid}: its transaction {id} had to give up its snapshot for want of room");
+    let about = Some(domid);
+    simple(
+        now,
+        [Change::TransactionLost { connection, id }],
+        [Action::Log { about, line }],
+    )
 }
 
 /// A ring client is ignored but stays known, so that its death is still told (XSA-325); a socket client is cut off.
@@ -235,6 +258,10 @@ impl<'s, M: Memory> Decision<'s, M> {
             kept: Vec::new(),
             changes: Vec::new(),
             outputs: Vec::new(),
+            told: BTreeMap::new(),
+            merged: 0,
+            dropped: 0,
+            short_of_memory: BTreeSet::new(),
             actions: Vec::new(),
             charged: BTreeMap::new(),
             added: 0,
@@ -279,9 +306,11 @@ impl<'s, M: Memory> Decision<'s, M> {
             Ok(Answer::Later) => return self.finish(),
             Err(errno) => Err(errno),
         };
+        let outcome = outcome.and_then(|reply| self.others_may_be_told().map(|()| reply));
         let (kind, payload) = match outcome {
             Ok(reply) => reply,
             Err(errno) => {
+                first_event = None;
                 self.undo();
                 self.log_refusal(header);
                 (MessageType::Error, error(errno))
@@ -300,6 +329,9 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
+        self.told.clear();
+        (self.merged, self.dropped) = (0, 0);
+        self.short_of_memory.clear();
         self.events.clear();
         self.event_memory.clear();
         self.actions.clear();
@@ -323,10 +355,57 @@ impl<'s, M: Memory> Decision<'s, M> {
             deadline: None,
             cause,
         };
-        self.outputs.push(Output {
-            connection: id,
-            message,
-        });
+        self.output(id, message);
+    }
+
+    /// A message for a client.
+    pub fn output(&mut self, connection: ConnectionId, message: QueuedMessage) {
+        let told = self.told.entry(connection).or_default();
+        told.0 = told.0.saturating_add(1);
+        told.1 = told.1.saturating_add(message.memory() as u64);
+        self.outputs.push(Output { connection, message });
+    }
+
+    /// What others are told of this request has room in the heap; only the privileged domain is told whatever it takes.
+    fn others_may_be_told(&self) -> Result<(), Errno> {
+        let told = self
+            .told
+            .values()
+            .map(|(count, bytes)| heap::of_messages(*count, *bytes));
+        let told = told.fold(Cost::default(), Cost::and);
+        if self.caller.exempt() || told == Cost::default() || self.server.heap().lets_tell(told) {
+            return Ok(());
+        }
+        self.refused.set(Some(Refused::NoMemory));
+        Err(Errno::ENOMEM)
+    }
+
+    /// What happened to the memory of domains and to events, as far as it is not in the changes.
+    fn account_for_memory(&mut self) {
+        for domid in core::mem::take(&mut self.short_of_memory) {
+            self.actions.push(Action::Log {
+                about: Some(domid),
+                line: format!("domain {domid} is not told of events for want of memory"),
+            });
+        }
+        if self.merged > 0 || self.dropped > 0 {
+            self.keep(Change::EventsLeftOut {
+                merged: self.merged,
+                dropped: self.dropped,
+            });
+        }
+        let mut concerned: BTreeMap<DomId, u64> = self.charged.keys().map(|domid| (*domid, 0)).collect();
+        for (connection, (_, bytes)) in &self.told {
+            if let Some(state) = self.server.connections.get(connection) {
+                concerned.insert(state.domid, *bytes);
+            }
+        }
+        let server = self.server;
+        for (domid, told) in concerned {
+            if let Some(domain) = server.domains.get(&domid).filter(|_| !server.exempt(domid)) {
+                self.warn_of_memory(domid, domain, told);
+            }
+        }
     }
 
     /// The request as the cause of what it makes us say, if it counts.
@@ -340,6 +419,7 @@ impl<'s, M: Memory> Decision<'s, M> {
 
     pub fn finish(mut self) -> Record {
         self.remember();
+        self.account_for_memory();
         let place = self.place;
         self.actions.append(&mut self.lines);
         let mut changes = self.kept;
@@ -378,6 +458,9 @@ impl<'s, M: Memory> Decision<'s, M> {
                 kind,
                 T::Directory | T::Read | T::GetPerms | T::Write | T::Mkdir | T::Rm | T::SetPerms | T::DirectoryPart
             ) {
+                if open.snapshot_lost {
+                    return Err(Errno::EAGAIN);
+                }
                 self.enter(id, header.transaction_id, open);
             }
         }

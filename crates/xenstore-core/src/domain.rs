@@ -25,12 +25,26 @@ pub struct Domain {
     pub quotas: Quotas,
     /// What it is charged with.
     pub account: Account,
+    /// What the log said of its memory last.
+    pub warned: Warned,
     /// The largest values of its account so far.
     pub maxima: Maxima,
     /// Points of conflict credit that it lacks.
     pub lacking: u32,
     /// Commits of others that it made fail.
     pub conflicts: u64,
+}
+
+/// What was said of a domain's memory: each crossing of a limit is logged once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Warned {
+    /// Nothing: it is below its limits.
+    #[default]
+    No,
+    /// It is at or above the limit `soft-memory`.
+    Soft,
+    /// It is at or above the limit `memory`, and its requests wait.
+    Hard,
 }
 
 /// The largest values seen.
@@ -68,6 +82,7 @@ impl Domain {
             features,
             quotas,
             account: Account::default(),
+            warned: Warned::default(),
             maxima: Maxima::default(),
             lacking: 0,
             conflicts: 0,

@@ -8,9 +8,11 @@ use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType, PAYLOAD_MAX, Path, 
 
 use crate::connection::{Connection, ConnectionId, QueuedMessage};
 use crate::decision::{Decision, message};
+use crate::heap;
 use crate::node_requests::special_object;
 use crate::policy::{Caller, Entries, Object, Rights};
-use crate::record::{Output, Place, SpecialName};
+use crate::quota::Limit;
+use crate::record::{Place, SpecialName};
 use crate::transaction::Transaction;
 use crate::tree::{Memory, fingerprint};
 use crate::watch::{Watch, WatchKey, WatchPath};
@@ -172,7 +174,7 @@ impl<M: Memory> Decision<'_, M> {
             return;
         }
         if !self.memory_allows_event(state, connection, length) {
-            return;
+            return self.drop_event(state.domid);
         }
         let mut payload = Vec::with_capacity(length);
         payload.extend_from_slice(path.as_bytes());
@@ -188,6 +190,7 @@ impl<M: Memory> Decision<'_, M> {
         let bytes = message(header, &payload);
         let print = fingerprint(&bytes);
         if !path.starts_with('@') && (state.queue.holds_event(&bytes) || self.makes_event(connection, print, &bytes)) {
+            self.merged = self.merged.saturating_add(1);
             return;
         }
         let exempt = server.caller(state).exempt();
@@ -203,7 +206,13 @@ impl<M: Memory> Decision<'_, M> {
         self.events.insert((connection, print, self.outputs.len()));
         let memory = self.event_memory.entry(connection).or_default();
         *memory = memory.saturating_add(message.memory());
-        self.outputs.push(Output { connection, message });
+        self.output(connection, message);
+    }
+
+    /// An event is not told for want of memory. Said once for each request, and of each domain only so often as the log bears.
+    fn drop_event(&mut self, domid: DomId) {
+        self.dropped = self.dropped.saturating_add(1);
+        self.short_of_memory.insert(domid);
     }
 
     /// This decision itself makes the same event already.
@@ -230,7 +239,9 @@ impl<M: Memory> Decision<'_, M> {
         let account = server.domains.get(&receiver.domid);
         let over_limit = account.is_some_and(|domain| {
             let memory = domain.account.memory().saturating_add(more as u64);
-            domain.quotas.reached(crate::quota::Limit::Memory, memory)
+            let count = self.told.get(&connection).map_or(0, |told| told.0);
+            let cost = heap::of_messages(count.saturating_add(1), more as u64);
+            domain.quotas.reached(Limit::Memory, memory) || !server.heap().lets_grow(&domain.account, cost)
         });
         !over_limit && waiting <= server.tree.capacity() / EVENT_SHARE
     }

@@ -170,6 +170,8 @@ pub enum Input<'a> {
         /// What becomes of the child.
         step: Nesting,
     },
+    /// [`crate::Server::is_short_of_room`]: snapshots keep too much of what is no longer in the store.
+    Shortage,
     /// A deadline named by [`crate::Server::next_deadline`] passed.
     Timeout,
 }

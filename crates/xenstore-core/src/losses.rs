@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use xenstore_wire::{DomId, Path, PathBuf};
 
-use crate::apply::transaction;
+use crate::apply::{Used, transaction};
 use crate::connection::ConnectionId;
 use crate::decision::Decision;
 use crate::input::Time;
@@ -40,7 +40,7 @@ impl<M: Memory> Decision<'_, M> {
     ) {
         let limits = &self.server.configuration.conflicts;
         let conflicts = &self.server.conflicts;
-        let culprits = conflicts.culprits(self.caller.domid(), lost, open.begun, self.now, limits);
+        let culprits = conflicts.culprits(self.caller.domid(), lost, open.began, self.now, limits);
         for domid in &culprits {
             let lacking = self.domain(*domid).map_or(0, |domain| domain.lacking);
             if !limits.pauses(lacking) && limits.pauses(lacking.saturating_add(1)) {
@@ -205,6 +205,13 @@ impl<M: Memory> Server<M> {
         };
         let more = losing.as_ref().map_or(0, Losing::bytes);
         let before = core::mem::replace(&mut state.losing, losing);
-        self.charge_transaction(connection, more, before.as_ref().map_or(0, Losing::bytes));
+        let of = |bytes| {
+            if bytes == 0 {
+                Used::default()
+            } else {
+                Used::of(0, bytes)
+            }
+        };
+        self.charge_used(connection, of(more), of(before.as_ref().map_or(0, Losing::bytes)));
     }
 }

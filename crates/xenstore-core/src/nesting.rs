@@ -52,7 +52,7 @@ impl<M: Memory> Server<M> {
             Nesting::Commit | Nesting::Abort => !open.outer.is_empty(),
         });
         // The parent sees the store as it is now, if it has not looked before.
-        let fresh = open.is_some_and(|open| open.roots.is_none());
+        let fresh = open.is_some_and(|open| open.roots.is_none() && !open.snapshot_lost);
         let began = (fits && fresh).then_some(Change::TransactionBegan { connection, id });
         let nested = fits.then_some(Change::Nested { connection, id, step });
         began.into_iter().chain(nested)
@@ -63,7 +63,7 @@ impl<M: Memory> Server<M> {
         let Some(open) = transaction(&mut self.connections, connection, id) else {
             return;
         };
-        let before = open.bytes;
+        let before = open.used();
         let released = match step {
             Nesting::Begin => {
                 let mut copy = open.clone();
@@ -72,25 +72,30 @@ impl<M: Memory> Server<M> {
                     self.tree.retain(roots.own);
                 }
                 open.bytes = open.bytes.saturating_add(copy.bytes);
+                open.items = open.items.saturating_add(copy.items);
+                open.cost = open.cost.and(copy.cost);
                 open.outer.push(copy);
                 None
             }
             Nesting::Commit => open.outer.pop().and_then(|outer| {
                 open.bytes = open.bytes.saturating_sub(outer.bytes);
+                open.items = open.items.saturating_sub(outer.items);
+                open.cost = open.cost.less(outer.cost);
                 outer.roots
             }),
             Nesting::Abort => open.outer.pop().and_then(|outer| {
-                let (rest, outdated) = (core::mem::take(&mut open.outer), open.outdated);
+                let (rest, outdated, lost) = (core::mem::take(&mut open.outer), open.outdated, open.snapshot_lost);
                 let aborted = core::mem::replace(open, outer);
                 open.outer = rest;
                 open.outdated |= outdated;
+                open.snapshot_lost |= lost;
                 aborted.roots
             }),
         };
-        let after = open.bytes;
+        let after = open.used();
         if let Some(roots) = released {
             self.tree.release(roots.own);
         }
-        self.charge_transaction(connection, after, before);
+        self.charge_used(connection, after, before);
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use xenstore_wire::{Errno, Path, PathBuf, Permissions};
 
 use crate::account::node_size;
+use crate::allowance::SHORT_VALUE;
 use crate::decision::Decision;
 use crate::overlay::ChangedNode;
 use crate::quota::Limit;
@@ -19,7 +20,7 @@ impl<M: Memory> Decision<'_, M> {
         let owner = permissions.owner();
         let entries = permissions.entries().len();
         let label = self.label_of_new(path)?;
-        self.room(path.as_path(), value.len(), entries)?;
+        self.room(path.as_path(), value.len(), entries, true)?;
         let (nodes, _) = self.charged_to(self.caller.domid());
         if self.over(Limit::Nodes, u64::try_from(nodes).unwrap_or(0).saturating_add(1))
             || self.over(Limit::NodeSize, node_size(value.len(), entries, 0))
@@ -41,6 +42,7 @@ impl<M: Memory> Decision<'_, M> {
         let size = node_size(value.len(), entries, 0).saturating_add(path.as_path().as_str().len() as u64);
         self.charge(owner, 1, i64::try_from(size).unwrap_or(i64::MAX));
         self.memory_allows(owner)?;
+        self.share_allows(owner)?;
         let node = ChangedNode {
             value: Box::from(value),
             permissions: permissions.clone(),
@@ -78,15 +80,20 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::ENOENT);
         };
         let entries = node.permissions.entries().len();
-        self.room(path.as_path(), value.len(), entries)?;
+        let longer = value.len() > node.value.len();
+        let grows = longer && value.len() > SHORT_VALUE;
+        self.room(path.as_path(), value.len(), entries, grows)?;
         if self.over(Limit::NodeSize, node_size(value.len(), entries, node.child_names)) {
             return Err(Errno::ENOSPC);
         }
         let owner = node.permissions.owner();
         let more = length(value.len()).saturating_sub(length(node.value.len()));
         self.charge(owner, 0, more);
-        if more > 0 {
+        if longer {
             self.memory_allows(owner)?;
+        }
+        if grows {
+            self.share_allows(owner)?;
         }
         node.value = Box::from(value);
         self.view.put(path, node);
@@ -103,7 +110,9 @@ impl<M: Memory> Decision<'_, M> {
         let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
             return Err(Errno::ENOENT);
         };
-        self.room(path.as_path(), node.value.len(), permissions.entries().len())?;
+        let entries = permissions.entries().len();
+        let grows = entries > node.permissions.entries().len();
+        self.room(path.as_path(), node.value.len(), entries, grows)?;
         let size = |list: &Permissions| {
             let node = node_size(node.value.len(), list.entries().len(), node.child_names);
             i64::try_from(node.saturating_add(path.as_path().as_str().len() as u64)).unwrap_or(i64::MAX)

@@ -322,6 +322,13 @@ pub enum Change {
         /// Its id.
         id: u32,
     },
+    /// The snapshot and the own view of a transaction are given up for want of room: whatever it still asks is a conflict.
+    TransactionLost {
+        /// Whose.
+        connection: ConnectionId,
+        /// Its id.
+        id: u32,
+    },
     /// A child of a transaction begins, or ends.
     Nested {
         /// Whose.
@@ -479,6 +486,20 @@ pub enum Change {
     },
     /// The recorded maxima start anew.
     MaximaReset,
+    /// Events that watches matched and that are not told.
+    EventsLeftOut {
+        /// The same event still waits.
+        merged: u32,
+        /// There is no memory for them.
+        dropped: u32,
+    },
+    /// How far the memory of a domain has come, as the log says.
+    MemoryWarned {
+        /// Whose.
+        domid: DomId,
+        /// What was said last.
+        warned: crate::domain::Warned,
+    },
     /// Whether `xenstore-control crash` is allowed.
     DebugCrash {
         /// It is.

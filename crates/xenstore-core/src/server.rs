@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Access, DomId, Path, Permissions};
 
+use crate::account::Sums;
 use crate::conflict::{ConflictFigures, ConflictLimits, Conflicts};
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
+use crate::heap::{Cost, Heap};
 use crate::input::{Input, Time, World};
 use crate::lease::Leases;
 use crate::mentions::Mentions;
@@ -18,6 +20,10 @@ use crate::record::{NodeChange, Record, SpecialName};
 use crate::settings::{Settings, TraceSwitch};
 use crate::tree::{Memory, Root, Tree};
 use crate::watch::WatchIndex;
+
+/// The part of the tree's room below which snapshots are given up: 1/8. It is twice what is kept for the privileged domain and
+/// for the ends of domains.
+const SHORT: usize = 8;
 
 /// What is fixed when the server starts for the first time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +75,10 @@ pub struct EventFigures {
     pub queued: u64,
     /// Not taken within the time-out.
     pub expired: u64,
+    /// The same event still waited.
+    pub merged: u64,
+    /// There was no memory for them.
+    pub dropped: u64,
 }
 
 /// Everything that must survive. A clone is a server of its own, with as much memory: for trials and tests.
@@ -91,6 +101,10 @@ pub struct Server<M: Memory> {
     pub(crate) deadlines: BTreeSet<(Time, ConnectionId)>,
     pub(crate) settings: Settings,
     pub(crate) maxima: Maxima,
+    /// What the accounts come to. Follows from the rest.
+    pub(crate) sums: Sums,
+    /// What clients' state may take of the heap and of checkpoints: facts of this life, like the tree's memory.
+    pub(crate) limits: Cost,
     pub(crate) events: EventFigures,
     pub(crate) requests: u64,
     pub(crate) conflicts: Conflicts,
@@ -134,6 +148,8 @@ impl<M: Memory> Server<M> {
             deadlines: BTreeSet::new(),
             settings,
             maxima: Maxima::default(),
+            sums: Sums::default(),
+            limits: Cost::UNLIMITED,
             events: EventFigures::default(),
             requests: 0,
             conflicts: Conflicts::default(),
@@ -224,9 +240,11 @@ impl<M: Memory> Server<M> {
             return true;
         }
         self.domains.get(&connection.domid).is_none_or(|domain| {
-            !domain
-                .quotas
-                .reached(Limit::Outstanding, connection.outstanding() as u64)
+            let heap = self.heap();
+            heap.lets_read(&domain.account, connection.queue.is_empty())
+                && !domain
+                    .quotas
+                    .reached(Limit::Outstanding, connection.outstanding() as u64)
                 && !domain.quotas.reached(Limit::Memory, domain.account.memory())
                 && !self.configuration.conflicts.pauses(domain.lacking)
         })
@@ -235,6 +253,24 @@ impl<M: Memory> Server<M> {
     /// What was counted of conflicts.
     pub fn conflict_figures(&self) -> ConflictFigures {
         self.conflicts.figures
+    }
+
+    /// Less than an eighth of the tree's room is left, and a transaction's snapshot may be what keeps it from being more: time
+    /// for [`Input::Shortage`].
+    pub fn is_short_of_room(&self) -> bool {
+        self.tree.room() < self.tree.capacity() / SHORT && self.oldest_snapshot().is_some()
+    }
+
+    /// The oldest snapshot that an unprivileged domain's transaction keeps and that is not the store as it is.
+    pub(crate) fn oldest_snapshot(&self) -> Option<(ConnectionId, u32, DomId)> {
+        let open = self.connections.iter().flat_map(|(connection, state)| {
+            let open = state.transactions.iter();
+            open.map(move |(id, open)| (open.began, (*connection, *id, state.domid), open.roots))
+        });
+        let kept = open.filter(|(_, (_, _, domid), roots)| {
+            !self.exempt(*domid) && roots.is_some_and(|roots| roots.own != self.current())
+        });
+        kept.min_by_key(|(began, _, _)| *began).map(|(_, found, _)| found)
     }
 
     /// What an administrator set.
@@ -277,6 +313,31 @@ impl<M: Memory> Server<M> {
     /// first input: nothing of it is saved.
     pub fn set_policy(&mut self, policy: &'static dyn Policy) {
         self.policy = Some(policy);
+    }
+
+    /// What connections, queues, watches and transactions may take of the heap, and of a checkpoint (bytes of
+    /// [`Server::state`]): estimates that are not below the truth are held against it. Half as much again may be taken for
+    /// replies and for what the privileged domain is told. Unlimited until it is set.
+    pub fn set_limits(&mut self, heap: u64, saved: u64) {
+        self.limits = Cost { heap, saved };
+    }
+
+    /// The heap that clients' state takes, by the estimate that is held against its limit.
+    pub fn heap_held(&self) -> u64 {
+        self.sums.cost.and(self.sums.privileged).heap
+    }
+
+    /// Bytes of a checkpoint that clients' state takes, by the estimate that is held against its limit.
+    pub fn saved_held(&self) -> u64 {
+        self.sums.cost.and(self.sums.privileged).saved
+    }
+
+    pub(crate) fn heap(&self) -> Heap {
+        Heap {
+            limit: self.limits,
+            held: self.sums.cost,
+            privileged: self.sums.privileged,
+        }
     }
 
     /// No limits hold for this domain: it is the host's, not a guest.

@@ -8,9 +8,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Permissions};
 
+use crate::account::{Account, Sums};
 use crate::conflict::Conflicts;
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
+use crate::heap::Cost;
 use crate::lease::Leases;
 use crate::mentions::Mentions;
 use crate::record::SpecialName;
@@ -119,6 +121,11 @@ impl<M: Memory> Server<M> {
             .map(|connection| connection.transactions.len());
         let transactions = transactions.fold(0, usize::saturating_add);
         let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
+        let mut sums = Sums::default();
+        for (domid, domain) in &state.domains {
+            let privileged = *domid == state.configuration.privileged;
+            sums.change(privileged, &Account::default(), &domain.account);
+        }
         let connections = state.connections.iter();
         let deadlines: BTreeSet<_> = connections
             .filter_map(|(id, connection)| connection.deadline.map(|deadline| (deadline, *id)))
@@ -142,6 +149,8 @@ impl<M: Memory> Server<M> {
             transactions,
             replaying: false,
             policy: None,
+            sums,
+            limits: Cost::UNLIMITED,
             configuration: state.configuration,
         })
     }

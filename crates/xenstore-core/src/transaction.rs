@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Path, PathBuf, Permissions};
 
+use crate::apply::Used;
+use crate::heap::Cost;
 use crate::tree::Root;
 
 /// What of a node was observed. A commit succeeds only if each would be observed the same again.
@@ -145,10 +147,16 @@ pub(crate) struct Transaction {
     named: u32,
     /// Nodes more (or fewer) per owner through its own writes.
     pub nodes: BTreeMap<DomId, i64>,
+    /// The newest generation when it began: the smaller, the older its snapshot.
+    pub began: u64,
+    /// It had to give up its snapshot for want of room.
+    pub snapshot_lost: bool,
     /// Bytes charged to its connection's domain.
     pub bytes: usize,
-    /// The newest generation when it took its snapshot.
-    pub begun: u64,
+    /// Things charged to it: what was observed, written, made.
+    pub items: u64,
+    /// What they take besides the tree.
+    pub cost: Cost,
     /// How it was when each child that is open began, outermost first (see `nesting`).
     pub outer: Vec<Transaction>,
 }
@@ -181,6 +189,23 @@ impl Transaction {
             .chain(&self.outer)
             .filter_map(|state| state.roots);
         snapshot.into_iter().chain(own.map(|roots| roots.own))
+    }
+
+    /// The snapshot and every own view are given up; nothing can be read from them any more.
+    pub fn lose_snapshot(&mut self) {
+        self.snapshot_lost = true;
+        for state in core::iter::once(&mut self.roots).chain(self.outer.iter_mut().map(|outer| &mut outer.roots)) {
+            *state = None;
+        }
+    }
+
+    /// What it uses, its open children's outer states included.
+    pub fn used(&self) -> Used {
+        Used {
+            items: self.items,
+            bytes: self.bytes,
+            cost: self.cost,
+        }
     }
 
     /// When a path was first named; one that was only removed along with a node above it, when that was.

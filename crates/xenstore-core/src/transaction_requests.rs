@@ -6,6 +6,7 @@ use xenstore_wire::{Errno, one_string};
 
 use crate::connection::ConnectionId;
 use crate::decision::{Answer, Decision, Outcome};
+use crate::heap;
 use crate::overlay::View;
 use crate::quota::Limit;
 use crate::record::{Change, Place};
@@ -24,6 +25,7 @@ impl<M: Memory> Decision<'_, M> {
         if self.over(Limit::Transactions, (state.transactions.len() as u64).saturating_add(1)) {
             return Err(Errno::ENOSPC);
         }
+        self.heap_allows(heap::TRANSACTION)?;
         let mut next = state.last_transaction.wrapping_add(1);
         // 0 means "no transaction" on the wire; an id in use is not given again.
         while next == 0 || state.transactions.contains_key(&next) {
@@ -59,6 +61,9 @@ impl<M: Memory> Decision<'_, M> {
     fn commit(&mut self, connection: ConnectionId, id: u32, open: &Transaction) -> Result<(), Errno> {
         if open.failed {
             return Err(Errno::ENOMEM);
+        }
+        if open.snapshot_lost && !open.writes.is_empty() {
+            return Err(Errno::EAGAIN);
         }
         let Some(roots) = open.roots else { return Ok(()) };
         if open.writes.is_empty() {

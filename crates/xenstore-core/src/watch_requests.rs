@@ -6,6 +6,7 @@ use xenstore_wire::{Errno, Target, atoi, resolve_with_special, strings};
 
 use crate::connection::ConnectionId;
 use crate::decision::{Answer, Decision, Outcome};
+use crate::heap;
 use crate::quota::Limit;
 use crate::record::Change;
 use crate::tree::Memory;
@@ -43,6 +44,8 @@ impl<M: Memory> Decision<'_, M> {
         if self.over(Limit::Watches, (count as u64).saturating_add(1)) {
             return Err(Errno::ENOSPC);
         }
+        let bytes = path.as_written().len().saturating_add(token.len());
+        self.heap_allows(heap::of_watch(bytes as u64))?;
         let written = String::from(path.as_written());
         self.change(Change::WatchAdded {
             connection: id,

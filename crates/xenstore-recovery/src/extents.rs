@@ -38,8 +38,10 @@ const LOG_EXTENTS: usize = 2;
 const LOG_SHARE: usize = 16;
 /// Header, two logs, two checkpoints, one of slots, one of table and four chunks: below that there is no store.
 const FEWEST: usize = 13;
-/// Extents that the arena never gets: checkpoints grow with the number of connections and watches.
+/// Extents that the arena never gets, at least: checkpoints grow with the number of connections and watches.
 const RESERVED: usize = 6;
+/// The part of all extents that the arena never gets: 1/8.
+const RESERVED_SHARE: usize = 8;
 
 /// What an extent holds. There are two logs and two checkpoints, used in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -278,6 +280,33 @@ impl<P: Pages> DurablePages<P> {
         self.pages.store(EXTENTS_AT, &(self.extents as u64).to_le_bytes());
     }
 
+    /// Bytes that each of the two checkpoints can have, if they take all extents that are free.
+    pub(crate) fn checkpoint_room(&self) -> usize {
+        let [a, b] = [Kind::CheckpointA, Kind::CheckpointB].map(|kind| self.extents_of(kind).len());
+        // Both logs may want one more meanwhile.
+        let free = self.free().saturating_sub(2);
+        let (fewer, more) = (a.min(b), a.max(b));
+        let evened = fewer.saturating_add(free).min(more);
+        let left = free.saturating_sub(evened.saturating_sub(fewer));
+        evened.saturating_add(left / 2).saturating_mul(EXTENT)
+    }
+
+    /// Extents that the arena leaves to others.
+    fn reserved(&self) -> usize {
+        RESERVED.max(self.extents / RESERVED_SHARE)
+    }
+
+    /// Extents that the arena may still have.
+    fn for_arena(&self) -> usize {
+        let taken = self
+            .extents_of(Kind::CheckpointA)
+            .len()
+            .saturating_add(self.extents_of(Kind::CheckpointB).len());
+        // What checkpoints have taken already need not be kept for them.
+        let kept = self.reserved().saturating_sub(taken.saturating_sub(2)).max(RESERVED);
+        self.free().saturating_sub(kept)
+    }
+
     fn free(&self) -> usize {
         self.extents.saturating_sub(self.next)
     }
@@ -296,12 +325,12 @@ impl<P: Pages> Memory for DurablePages<P> {
 
     fn chunks_to_come(&self) -> u32 {
         // One part of the table serves ten chunks (8192 ids at 40 bytes).
-        let free = self.free().saturating_sub(RESERVED);
+        let free = self.for_arena();
         u32::try_from(free.saturating_sub(free.div_ceil(11))).unwrap_or(u32::MAX)
     }
 
     fn grow(&mut self) -> bool {
-        self.free() > RESERVED && self.take(Kind::Chunk)
+        self.for_arena() > 0 && self.take(Kind::Chunk)
     }
 
     fn chunk(&self, index: u32) -> &[u8] {
@@ -326,11 +355,11 @@ impl<P: Pages> Memory for DurablePages<P> {
     }
 
     fn ids_to_come(&self) -> u32 {
-        u32::try_from(self.free().saturating_sub(RESERVED).div_ceil(11).saturating_mul(IDS)).unwrap_or(u32::MAX)
+        u32::try_from(self.for_arena().div_ceil(11).saturating_mul(IDS)).unwrap_or(u32::MAX)
     }
 
     fn grow_table(&mut self) -> bool {
-        self.free() > RESERVED && self.take(Kind::Table)
+        self.for_arena() > 0 && self.take(Kind::Table)
     }
 
     fn location(&self, id: u32) -> u32 {

@@ -23,6 +23,9 @@ const LOG_TO_CHECKPOINT: usize = 2;
 /// Records between two checkpoints that are made for want of room: a checkpoint costs about as much as some dozens of records.
 const RECORDS_BETWEEN: u64 = 256;
 
+/// Bytes of a checkpoint that do not grow with the number of clients: settings, counters, its head.
+const CHECKPOINT_FIXED: u64 = 4096;
+
 /// Everything committed so far is durable. Only [`Store::seal`] makes one, and every function that lets a client see
 /// something wants to see it.
 #[derive(Debug)]
@@ -219,6 +222,13 @@ impl<P: Pages> Store<P> {
     /// From now on this policy decides who may do what: see [`Server::set_policy`].
     pub fn set_policy(&mut self, policy: &'static dyn Policy) {
         self.server.set_policy(policy);
+    }
+
+    /// What clients' state may take: `heap` bytes of the heap, and of a checkpoint what is left for one.
+    pub fn set_heap_limit(&mut self, heap: u64) {
+        let room = (self.server.pages().checkpoint_room() as u64).saturating_sub(CHECKPOINT_FIXED);
+        // The limit and half of it must fit.
+        self.server.set_limits(heap, (room / 3).saturating_mul(2));
     }
 
     /// Decides an input and commits what comes of it. Returns what the machine has to do, once this is sealed.

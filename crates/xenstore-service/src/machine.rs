@@ -27,6 +27,12 @@ pub trait Machine: World {
     /// The time now.
     fn now(&self) -> Time;
 
+    /// Bytes of the heap, as far as it can grow. A half of it is for clients' watches, queues and transactions, a quarter for
+    /// what cannot be refused, and a quarter for all else.
+    fn heap(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Hands over what happened since the last call. Each event is handed over once.
     fn poll(&mut self, event: &mut dyn FnMut(Event));
 

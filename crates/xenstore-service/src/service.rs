@@ -203,6 +203,11 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.store.figures()
     }
 
+    /// What the durable store has done.
+    pub fn store_figures(&self) -> StoreFigures {
+        self.store.figures()
+    }
+
     /// Takes on a client that no request introduced: dom0 at the start, a socket client.
     pub fn adopt(&mut self, domid: DomId, link: M::Link, channel: Channel) -> ConnectionId {
         let epoch = link.epoch();
@@ -243,6 +248,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
     pub fn round(&mut self) -> bool {
         self.now = self.machine.now();
+        self.store.set_heap_limit(self.machine.heap() / 2);
         self.poll();
         if core::mem::take(&mut self.domains_changed) {
             self.ask_for_domains();
@@ -261,6 +267,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.show(&durable);
         self.give_up_lost_clients();
         self.wake_stalled();
+        if self.store.server().is_short_of_room() {
+            self.take(Input::Shortage);
+        }
         self.store.tidy(TIDY_PER_ROUND);
         self.warn_of_full_pages();
         !self.active.is_empty() || self.domains_changed

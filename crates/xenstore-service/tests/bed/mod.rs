@@ -126,6 +126,8 @@ pub struct Host {
     /// The hypervisor lists the domains that changed, as Xen 4.21 does.
     pub lists_changes: Cell<bool>,
     changed: RefCell<BTreeSet<u16>>,
+    /// Bytes of the machine's heap; 0 = as many as it likes.
+    pub heap: Cell<u64>,
     /// Of which domains the server has asked by number.
     pub asked: RefCell<Vec<u16>>,
     pub fuse: Rc<Fuse>,
@@ -158,6 +160,13 @@ impl Machine for Simulated {
 
     fn now(&self) -> Time {
         Time(self.host.now.get())
+    }
+
+    fn heap(&self) -> u64 {
+        match self.host.heap.get() {
+            0 => u64::MAX,
+            bytes => bytes,
+        }
     }
 
     fn poll(&mut self, event: &mut dyn FnMut(Event)) {

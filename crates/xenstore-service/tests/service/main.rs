@@ -7,6 +7,8 @@ mod bed;
 
 mod crash;
 mod domains;
+mod hoarders;
+mod limits;
 mod losing;
 mod offers;
 mod random;
