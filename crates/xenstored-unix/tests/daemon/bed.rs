@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use xenstore_wire::{HEADER_SIZE, Header, MessageType};
 
 /// Nothing here takes as long; whoever waits longer has found a fault.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder that goes with the test.
 pub struct Folder(pub PathBuf);

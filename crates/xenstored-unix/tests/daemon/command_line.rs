@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 
-use crate::bed::{Client, Daemon, Folder, program, refused};
+use crate::bed::{Client, Daemon, Folder, PATIENCE, program, refused};
 use xenstore_wire::MessageType::*;
 
 #[test]
@@ -149,6 +149,7 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
     let folder = Folder::new();
     let path = folder.0.join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = program();
     command.arg("--socket").arg(folder.socket()).env("NOTIFY_SOCKET", &path);
     let daemon = Daemon::run(command, folder.socket());
