@@ -49,7 +49,7 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub world: &'s dyn World,
     /// Who asks; none when the world itself does (a domain died).
     pub requester: Option<(ConnectionId, &'s Connection)>,
-    pub caller: Caller,
+    pub caller: Caller<'s>,
     /// Where node changes go.
     pub place: Place,
     /// The open transaction that the request names.
@@ -233,11 +233,7 @@ fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId
 impl<'s, M: Memory> Decision<'s, M> {
     /// A decision that no client asked for.
     pub fn new(server: &'s Server<M>, now: Time, world: &'s dyn World) -> Self {
-        let caller = Caller {
-            domid: server.configuration.privileged,
-            privileged: true,
-            target: None,
-        };
+        let caller = Caller::server(server.configuration.privileged);
         Decision {
             server,
             now,
@@ -304,6 +300,8 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         self.reply(id, header, kind, &payload);
         if let Some((path, token)) = first_event {
+            // The request does not count as outstanding for it, as in C.
+            self.requester = None;
             self.queue_event(id, &path, &token);
         }
         self.finish()
@@ -345,7 +343,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     /// The request as the cause of what it makes us say, if it counts.
     pub fn cause(&self) -> Option<Cause> {
         let (connection, state) = self.requester?;
-        (!self.caller.privileged).then_some(Cause {
+        (!self.caller.exempt()).then_some(Cause {
             connection,
             request: state.requests,
         })
@@ -375,19 +373,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let kind = MessageType::from_wire(header.kind).ok_or(Errno::ENOSYS)?;
         match kind {
             T::WatchEvent | T::Error | T::Restrict => return Err(Errno::ENOSYS),
-            T::Control
-            | T::Introduce
-            | T::Release
-            | T::IsDomainIntroduced
-            | T::Resume
-            | T::SetTarget
-            | T::SetFeature
-            | T::GetQuota
-            | T::SetQuota
-                if !self.caller.privileged =>
-            {
-                return Err(Errno::EACCES);
-            }
+            _ if !self.caller.may_request(kind, None) => return Err(Errno::EACCES),
             _ => {}
         }
         if header.transaction_id != 0 && !matches!(kind, T::Watch | T::Unwatch) {
@@ -396,9 +382,10 @@ impl<'s, M: Memory> Decision<'s, M> {
                 .and_then(|(_, state)| state.transactions.get(&header.transaction_id));
             let open = open.ok_or(Errno::ENOENT)?;
             self.transaction = Some((header.transaction_id, open));
-            if !matches!(
+            // Only what is about nodes sees and changes the transaction's own tree; a domain that is released ends in the store.
+            if matches!(
                 kind,
-                T::TransactionStart | T::TransactionEnd | T::ResetWatches | T::Control
+                T::Directory | T::Read | T::GetPerms | T::Write | T::Mkdir | T::Rm | T::SetPerms | T::DirectoryPart
             ) {
                 self.enter(id, header.transaction_id, open);
             }
@@ -448,6 +435,15 @@ impl<'s, M: Memory> Decision<'s, M> {
                 connection: id,
                 id: transaction,
             }),
+        }
+    }
+
+    /// The caller may send such a request about this domain.
+    pub fn about(&self, kind: MessageType, domid: DomId) -> Result<(), Errno> {
+        if self.caller.may_request(kind, Some(domid)) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
         }
     }
 
@@ -508,7 +504,9 @@ impl<'s, M: Memory> Decision<'s, M> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        self.touch(connection, id, open)?;
+        if open.older(&write).is_none() {
+            self.touch(connection, id, open)?;
+        }
         self.change(Change::Wrote {
             connection,
             id,

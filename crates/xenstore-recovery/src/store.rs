@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use xenstore_core::tree::Root;
-use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Record, Server, Time, World};
+use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Policy, Record, Server, Time, World};
 
 use crate::checkpoint;
 use crate::extents::{DurablePages, NotOurs, TooSmall};
@@ -129,18 +129,21 @@ impl<P: Pages> Store<P> {
     }
 
     fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+        // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
+        let roots = server.roots();
+        server.hold(&roots);
         let mut replayed = 0u64;
         let mut log = Log::behind(side, sequence);
         loop {
             while let Some(record) = log.read(server.pages()) {
-                server.apply(&record);
+                server.replay(&record);
                 replayed = replayed.saturating_add(1);
             }
             // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
             let mut next = Log::behind(log.side().other(), log.sequence());
             match next.read(server.pages()) {
                 Some(record) if log.side() == side => {
-                    server.apply(&record);
+                    server.replay(&record);
                     replayed = replayed.saturating_add(1);
                     log = next;
                 }
@@ -151,8 +154,11 @@ impl<P: Pages> Store<P> {
             server,
             log,
             places: Places::default(),
-            held: Default::default(),
-            checkpointed: 0,
+            held: match side {
+                Side::A => [roots, Vec::new()],
+                Side::B => [Vec::new(), roots],
+            },
+            checkpointed: sequence,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -161,6 +167,7 @@ impl<P: Pages> Store<P> {
             encoded: Vec::new(),
         };
         let publishing = store.settle_slots();
+        store.server.end_of_replay();
         store.checkpoint();
         Recovered { store, publishing }
     }
@@ -199,6 +206,11 @@ impl<P: Pages> Store<P> {
     /// The state.
     pub fn server(&self) -> &Server<DurablePages<P>> {
         &self.server
+    }
+
+    /// From now on this policy decides who may do what: see [`Server::set_policy`].
+    pub fn set_policy(&mut self, policy: &'static dyn Policy) {
+        self.server.set_policy(policy);
     }
 
     /// Decides an input and commits what comes of it. Returns what the machine has to do, once this is sealed.
