@@ -80,7 +80,7 @@ pub struct Options {
     /// Write requests and replies (io), or connections, watches and transactions (obj), to standard error. Can be given twice
     #[arg(long, value_name = "SWITCH", value_parser = options::trace)]
     trace: Vec<TraceSwitch>,
-    /// Allow xenstore-control crash: crash panic ends the process by SIGABRT, crash fault by SIGSEGV
+    /// Allow xenstore-control crash: panic and oom end the process by SIGABRT, fault and stack by SIGSEGV, hang does nothing
     #[arg(long)]
     debug_crash: bool,
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use xenstore_wire::{HEADER_SIZE, Header, MessageType};
 
 /// Nothing here takes as long; whoever waits longer has found a fault.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder that goes with the test.
 pub struct Folder(pub PathBuf);
@@ -61,6 +61,27 @@ pub struct Daemon {
 
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_xenstored-unix"))
+}
+
+/// Runs it with a command line that it refuses; says the exit status and what it wrote to standard error. One that serves instead
+/// is killed.
+pub fn refused(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stderr.take().unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut said = String::new();
+        let read = pipe.read_to_string(&mut said);
+        tell.send(read.map(|_| said))
+    });
+    match told.recv_timeout(PATIENCE) {
+        Ok(said) => (child.wait().unwrap().code(), said.unwrap()),
+        Err(_) => {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it was not refused: {command:?}");
+        }
+    }
 }
 
 impl Daemon {

@@ -3,17 +3,9 @@
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
-use std::process::Command;
 
-use crate::bed::{Client, Daemon, Folder, program};
+use crate::bed::{Client, Daemon, Folder, PATIENCE, program, refused};
 use xenstore_wire::MessageType::*;
-
-/// Runs it with a command line that it refuses; says the exit status and what it wrote.
-fn refused(command: &mut Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    assert!(output.stdout.is_empty());
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
-}
 
 #[test]
 fn a_value_that_will_not_do_is_named_with_those_that_would() {
@@ -157,6 +149,7 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
     let folder = Folder::new();
     let path = folder.0.join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = program();
     command.arg("--socket").arg(folder.socket()).env("NOTIFY_SOCKET", &path);
     let daemon = Daemon::run(command, folder.socket());

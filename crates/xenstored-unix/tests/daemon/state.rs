@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::bed::{Client, Daemon, Folder, program};
+use crate::bed::{Client, Daemon, Folder, program, refused};
 use rustix::process::Signal;
 use xenstore_wire::MessageType::*;
 
@@ -286,9 +286,8 @@ fn refuses(folder: &Folder, expected: &str) {
         .arg(folder.socket())
         .arg("--state")
         .arg(folder.state());
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (code, said) = refused(&mut command);
+    assert_eq!(code, Some(1), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("state") && said.contains(expected), "{expected}: {said}");
     assert!(!folder.socket().exists());
@@ -318,9 +317,8 @@ fn two_servers_do_not_share_a_state_file() {
     let daemon = Daemon::with_state(&folder, &[]);
     let mut command = program();
     command.arg("--socket").arg(folder.0.join("other"));
-    let output = command.arg("--state").arg(folder.state()).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    let (code, said) = refused(command.arg("--state").arg(folder.state()));
+    assert_eq!(code, Some(1));
     assert!(said.contains("another server has the state file"), "{said}");
     assert_eq!(daemon.client().ask(Write, "/x|"), "OK|");
     daemon.stop();
