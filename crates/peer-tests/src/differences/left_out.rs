@@ -202,10 +202,10 @@ pub const TABLE: &[LeftOut] = &[
         },
     },
     LeftOut {
-        what: "WATCH with bytes behind the last string",
+        what: "WATCH or UNWATCH with bytes behind the last string",
         peers: OCAML,
         why: "it refuses them (here they are ignored, as in C)",
-        applies: |asking| asking.is(&[Watch]) && !asking.payload.ends_with(b"\0"),
+        applies: |asking| asking.is(&[Watch, Unwatch]) && !asking.payload.ends_with(b"\0"),
     },
     LeftOut {
         what: "SET_TARGET whose target is not connected",

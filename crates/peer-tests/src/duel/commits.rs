@@ -1,6 +1,7 @@
 //! Ends of transactions: two servers that show a transaction different states may both be right, so a commit that only one of
 //! them made is repeated on the other at once, where nothing can come between.
 
+use native_rings::packages::Product;
 use xenstore_wire::MessageType::*;
 
 use super::domains::{Asked, Transaction};
@@ -60,6 +61,10 @@ impl Duel {
                     Ok(())
                 }
             }
+            ("!ENOMEM" | "!ENOSPC", "!EAGAIN") if !after_a_death && self.counts_first(&transaction) => {
+                self.figures.met(Difference::CommitCountsFirst);
+                Ok(())
+            }
             ("!ENOMEM", "!EAGAIN") if after_a_death => {
                 self.figures.met(Difference::CommitAfterOwnersEnd);
                 Ok(())
@@ -71,6 +76,12 @@ impl Duel {
             }
             _ => Err(mismatch(domid, kind, b"T\0", "commits", outcome.0, outcome.1)),
         }
+    }
+
+    /// C 4.20, and others may have removed what this transaction removes.
+    fn counts_first(&self, transaction: &Transaction) -> bool {
+        let removes = |asked: &Asked| asked.kind == Rm as u32 && asked.changed_peer();
+        self.product == Product::C420 && transaction.disturbed && transaction.asked.iter().any(removes)
     }
 
     fn both_committed(&mut self, domid: u16, transaction: &Transaction, peer: &Outcome, ours: &Outcome) -> Checked<()> {

@@ -184,11 +184,15 @@ impl Domains {
         !self.shut.is_empty()
     }
 
+    /// The hypervisor says that it is shut down no longer: it is gone, or built anew.
+    pub fn not_shut_down(&mut self, domid: u16) {
+        self.shut.remove(&domid);
+    }
+
     /// It has ended.
     pub fn gone(&mut self, domid: u16) {
         self.clients.remove(&domid);
         self.targets.retain(|(of, _)| *of != domid);
-        self.shut.remove(&domid);
         self.died.insert(domid);
     }
 

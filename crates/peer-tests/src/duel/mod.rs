@@ -392,6 +392,7 @@ impl Duel {
         self.figures.events += peer.values().map(|list| list.len() as u64).sum::<u64>();
         if life == Life::Absent || life == Life::Dying {
             self.domains.gone(domid);
+            self.domains.not_shut_down(domid);
             self.count_generation()?;
         }
         self.domains.disturb();
@@ -401,6 +402,7 @@ impl Duel {
     fn revive(&mut self, domid: u16) -> Checked<()> {
         self.peer.build(domid);
         self.ours.build(domid);
+        self.domains.not_shut_down(domid);
         self.ask(0, Introduce, &format!("{domid}|1|{}|", domid + 1))?;
         self.ask(0, Mkdir, &format!("/local/domain/{domid}|"))?;
         self.ask(0, SetPerms, &format!("/local/domain/{domid}|n{domid}|"))
