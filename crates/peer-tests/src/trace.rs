@@ -210,6 +210,16 @@ pub fn rare() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "what a transaction found missing is made by another",
+            vec![
+                Step::Start { domid: 0 },
+                within(Read, "data|"),
+                within(Write, "/tool/node|v"),
+                ask(0, Write, "data|v"),
+                commit.clone(),
+            ],
+        ),
+        (
             "a node is made and removed in one transaction",
             vec![
                 ask(0, Watch, "/tool|x|"),

@@ -188,12 +188,16 @@ pub(super) fn each_request(on: &Circumstances<'_>, peer: &mut Told, ours: &mut T
 }
 
 pub(super) fn could_read_before(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
-    if on.is(&[TransactionEnd]) {
-        let written = changed(on, &[Write, Mkdir, SetPerms]);
-        drop_unmatched(ours, peer, |domid, event| {
-            domid != 0 && written.contains(&path_of(domid, event))
-        });
+    if !on.is(&[TransactionEnd]) {
+        return;
     }
+    let (written, removed) = (changed(on, &[Write, Mkdir, SetPerms]), changed(on, &[Rm]));
+    drop_unmatched(ours, peer, |domid, event| {
+        let path = path_of(domid, event);
+        // dom0 may read everything that is there.
+        let gone = || removed.iter().any(|above| *above == path || is_below(&path, above));
+        written.contains(&path) && (domid != 0 || gone())
+    });
 }
 
 pub(super) fn could_read_the_parent(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {

@@ -218,7 +218,7 @@ pub const TABLE: &[Row] = &[
     Row {
         name: Difference::CommitLooksAtOldPermissions,
         peers: OCAML,
-        what: "a commit that writes a node: told to who may read it or its parent afterwards; here also to who could read it before",
+        what: "a commit that writes a node: told to who may read it or its parent afterwards, so to nobody if that was removed too; here also to who could read it before",
         why: "as C: who loses the right to read is told of that",
         rule: Rule::Events(events::could_read_before),
     },

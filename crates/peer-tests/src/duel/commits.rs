@@ -61,12 +61,12 @@ impl Duel {
                     Ok(())
                 }
             }
-            ("!ENOMEM" | "!ENOSPC", "!EAGAIN") if !after_a_death && self.counts_first(&transaction) => {
-                self.figures.met(Difference::CommitCountsFirst);
-                Ok(())
-            }
             ("!ENOMEM", "!EAGAIN") if after_a_death => {
                 self.figures.met(Difference::CommitAfterOwnersEnd);
+                Ok(())
+            }
+            ("!ENOMEM" | "!ENOSPC", "!EAGAIN") if self.counts_first(&transaction) => {
+                self.figures.met(Difference::CommitCountsFirst);
                 Ok(())
             }
             ("!ENOMEM", "OK|") if after_a_death => {
@@ -96,7 +96,8 @@ impl Duel {
             return self.repeat(side, domid, transaction, before);
         }
         self.compare_events(domid, kind, b"T\0", &transaction.changes(), (peer, ours))?;
-        self.compare_what_both_saw(domid, transaction)
+        self.compare_what_both_saw(domid, transaction)?;
+        self.give_all_to_creator(domid, transaction)
     }
 
     /// Both committed: what they answered inside holds for both, unless it was a mere reader in ours.
@@ -140,6 +141,10 @@ impl Duel {
             let (peer, ours) = in_order(side, &again.answer, first);
             match self.compare_answers(domid, asked.kind, &asked.payload, peer, ours) {
                 Err(_) if forgotten => self.figures.met(Difference::RefusalsAreForgotten),
+                // It is given to the guest below.
+                Err(_) if self.only_creator_owns(domid, asked.kind, peer, ours) => {
+                    self.figures.met(Difference::CreatorOwns);
+                }
                 other => other?,
             }
         }
@@ -155,12 +160,7 @@ impl Duel {
         self.compare_answers(domid, kind, text, peer, ours)?;
         let both = in_order(side, &again, before);
         self.compare_events(domid, kind, text, &transaction.changes(), both)?;
-        for asked in &transaction.asked {
-            if self.may_make_for_others(domid, asked.kind) && asked.changes() {
-                self.give_to_creator(domid, &asked.payload)?;
-            }
-        }
-        Ok(())
+        self.give_all_to_creator(domid, transaction)
     }
 
     /// One more request to one side, where failing to answer would be a bug of the driver.
