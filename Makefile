@@ -9,8 +9,9 @@ GUEST = target/ring-guest
 
 .DEFAULT_GOAL := help
 include xen-config/install.mk
+include xen-config/unix/install.mk
 
-.PHONY: help setup image run test test-long check unit bed numbers fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -21,6 +22,7 @@ help:
 	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher for dom0;"
 	@echo "                    target/ring-guest, the small guest of the tests"
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
+	@echo "make unix           target/xenstored-unix, the same server as a daemon on a Unix socket; make install-unix, uninstall-unix"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
@@ -49,6 +51,12 @@ $(BED): FORCE
 	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher
 FORCE:
 
+unix:
+	$(CARGO) build --locked --release -p xenstored-unix
+	@mkdir -p target
+	strip -o target/xenstored-unix target/release/xenstored-unix
+	@ls -l target/xenstored-unix
+
 run: image $(BED)
 ifeq ($(DEMO),)
 	@$(BED) shell --xen $(XEN) --store $(STORE)
@@ -63,7 +71,7 @@ check: setup
 	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
 # One of the servers that ours is compared with is of Debian 13: it is among the parts of the beds.
-unit: setup install-test fetch
+unit: setup install-test install-unix-test fetch
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failure::Failure;
 
@@ -57,7 +57,7 @@ const PACKAGES: [&str; 9] = [
     "libxentoolcore1",
     "libxentoollog1",
 ];
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// An unpacked server.
 #[derive(Clone, Debug)]
@@ -72,28 +72,27 @@ pub struct Server {
 impl Server {
     /// Makes a folder with Xen's libraries alone: beside them may lie a libc that is not this machine's.
     pub(crate) fn link_libraries(&self, folder: &Path) -> Result<PathBuf, Failure> {
-        fs::create_dir(folder).map_err(Failure::file(folder))?;
-        for entry in fs::read_dir(&self.libraries)
-            .map_err(Failure::file(&self.libraries))?
-            .flatten()
-        {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with("libxen")) {
-                let link = folder.join(&name);
-                symlink(entry.path(), &link).map_err(Failure::file(&link))?;
-            }
-        }
-        Ok(folder.to_owned())
+        link_libraries(&self.libraries, folder)
     }
+}
+
+pub(crate) fn link_libraries(libraries: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir(folder).map_err(Failure::file(folder))?;
+    for entry in fs::read_dir(libraries).map_err(Failure::file(libraries))?.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("libxen")) {
+            let link = folder.join(&name);
+            symlink(entry.path(), &link).map_err(Failure::file(&link))?;
+        }
+    }
+    Ok(folder.to_owned())
 }
 
 /// The server, from the cache. Those of Debian 12 are downloaded if they are not there; for one of Debian 13 that takes an
 /// apt state of its own, which `make fetch` has.
 pub fn obtain(product: Product) -> Result<Server, Failure> {
     let cache = cache()?;
-    // One download for all tests of a program; another program's has another folder.
-    static FETCHING: Mutex<()> = Mutex::new(());
-    let _fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = one_at_a_time();
     let program = product.program();
     let find = || {
         let roots = product.parts().iter().map(|part| cache.join(part));
@@ -102,7 +101,7 @@ pub fn obtain(product: Product) -> Result<Server, Failure> {
     let root = match find() {
         Some(root) => root,
         None if product.parts().contains(&FETCHED) => {
-            fetch(&cache, &cache.join(FETCHED))?;
+            fetch(&PACKAGES, &cache.join(FETCHED))?;
             find().ok_or_else(|| Failure::NotInPackages(cache.join(FETCHED).join(program)))?
         }
         None => return Err(Failure::NotFetched(program)),
@@ -115,7 +114,7 @@ pub fn obtain(product: Product) -> Result<Server, Failure> {
 }
 
 /// `$XENSTORE_TEST_CACHE`, else `$XDG_CACHE_HOME/xenstore-stubdom`, else `~/.cache/xenstore-stubdom`.
-fn cache() -> Result<PathBuf, Failure> {
+pub(crate) fn cache() -> Result<PathBuf, Failure> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -127,29 +126,46 @@ fn cache() -> Result<PathBuf, Failure> {
         .ok_or(Failure::NoCache)
 }
 
+/// A lock on downloading: one for all tests of a program; another program's works in another folder.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    FETCHING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder for unfinished work on another.
+pub(crate) fn beside(root: &Path) -> PathBuf {
+    let name = root.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    root.with_file_name(format!(".{name}-{}", std::process::id()))
+}
+
 /// Downloads, unpacks under a temporary name, and renames: a folder under `root` is complete or absent.
-fn fetch(cache: &Path, root: &Path) -> Result<(), Failure> {
-    let work = cache.join(format!("parts/.xenstored-4.17-{}", std::process::id()));
+pub(crate) fn fetch(packages: &[&str], root: &Path) -> Result<(), Failure> {
+    let work = beside(root);
     let unpacked = work.join("root");
     fs::create_dir_all(&unpacked).map_err(Failure::file(&unpacked))?;
     run(Command::new("apt-get")
         .arg("download")
-        .args(PACKAGES)
+        .args(packages)
         .current_dir(&work))?;
     for entry in fs::read_dir(&work).map_err(Failure::file(&work))?.flatten() {
         if entry.path().extension() == Some(OsStr::new("deb")) {
             run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
         }
     }
-    match fs::rename(&unpacked, root) {
+    settle(&work, &unpacked, root)
+}
+
+/// Moves what is complete to its place.
+pub(crate) fn settle(work: &Path, complete: &Path, root: &Path) -> Result<(), Failure> {
+    match fs::rename(complete, root) {
         // Another run was faster: its set is as good as ours.
         Err(_) if root.is_dir() => {}
         other => other.map_err(Failure::file(root))?,
     }
-    fs::remove_dir_all(&work).map_err(Failure::file(&work))
+    fs::remove_dir_all(work).map_err(Failure::file(work))
 }
 
-fn run(command: &mut Command) -> Result<(), Failure> {
+pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     let program = PathBuf::from(command.get_program());
     match command.output() {
         Err(source) => Err(Failure::Start { program, source }),

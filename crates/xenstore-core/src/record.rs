@@ -92,6 +92,12 @@ pub enum CrashKind {
     Panic,
     /// A processor exception.
     Fault,
+    /// The stack overflows.
+    Stack,
+    /// Work that never ends.
+    Hang,
+    /// An allocation fails.
+    Memory,
 }
 
 /// The request that waits for an action, and what it will be told.
@@ -153,6 +159,8 @@ pub enum NodeChange {
         value: Box<[u8]>,
         /// Its permissions.
         permissions: Permissions,
+        /// What the policy marks it with; 0 = nothing.
+        label: u32,
         /// Its generation, its parent's new generation and its place in the order of creation.
         generation: u64,
     },
