@@ -83,7 +83,7 @@ impl Maker {
 
     fn say(&mut self, kind: MessageType, payload: &str) {
         let within = if self.inside { "in A " } else { "" };
-        self.line(&format!("{within}RAW {} {payload}", kind as u32).trim_end().to_owned());
+        self.line(format!("{within}RAW {} {payload}", kind as u32).trim_end());
         if !self.inside && matches!(kind, Write | Mkdir | Rm | SetPerms | Watch) {
             self.line("events");
         }
