@@ -90,7 +90,8 @@ test: check unit bed
 test-long: check unit image $(BED)
 	@echo "== every scenario on every Xen, in both forms"
 	@$(BED) run
-	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c
+	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c \
+		traces@4.20/c traces@4.20/pvh traces@4.20/pv
 	$(CARGO) test --locked -p cost-tests --test growth -- --ignored --nocapture
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 	@echo "== all long tests passed"

@@ -32,6 +32,7 @@ mod serial;
 mod shell;
 mod sources;
 mod store;
+mod traces;
 
 use std::process::ExitCode;
 

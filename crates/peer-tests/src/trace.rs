@@ -141,17 +141,13 @@ pub fn steps(seed: u64, count: usize) -> Vec<Step> {
 pub fn rare() -> Vec<(&'static str, Vec<Step>)> {
     let revive = |domid| Step::Revive { domid };
     let life = |domid, life| Step::Life { domid, life };
-    let within = |kind: MessageType, payload: &str| match ask(0, kind, payload) {
-        Step::Request {
-            domid, kind, payload, ..
-        } => Step::Request {
-            domid,
-            within: Some(0),
-            kind,
-            payload,
-        },
-        other => other,
+    let inside = |domid, kind: MessageType, payload: &str| Step::Request {
+        domid,
+        within: Some(0),
+        kind: kind as u32,
+        payload: payload.replace('|', "\0").into_bytes(),
     };
+    let within = |kind, payload: &str| inside(0, kind, payload);
     let commit = Step::End {
         domid: 0,
         which: 0,
@@ -163,25 +159,40 @@ pub fn rare() -> Vec<(&'static str, Vec<Step>)> {
             vec![revive(4), ask(0, Watch, "@releaseDomain|x|"), ask(0, Release, "4|")],
         ),
         (
-            "a shutdown is found again beside an end",
+            "a shutdown is found again beside the end of a domain before it in C's list",
             vec![
-                revive(5),
+                revive(3),
                 revive(4),
+                life(4, Life::Shutdown),
                 ask(0, Watch, "@releaseDomain|x|"),
-                life(5, Life::Shutdown),
-                ask(0, Resume, "5|"),
-                life(4, Life::Absent),
+                ask(0, Resume, "4|"),
+                life(3, Life::Absent),
             ],
         ),
         (
-            "the same, the other way round in C's list",
+            "the same beside one that is dying",
             vec![
                 revive(4),
-                revive(5),
                 ask(0, Watch, "@releaseDomain|x|"),
-                life(5, Life::Shutdown),
-                ask(0, Resume, "5|"),
-                life(4, Life::Absent),
+                life(4, Life::Shutdown),
+                ask(0, Resume, "4|"),
+                revive(6),
+                life(6, Life::Dying),
+            ],
+        ),
+        (
+            "a transaction removes what is removed meanwhile",
+            vec![
+                revive(2),
+                ask(2, Write, "a/b/c/d|v"),
+                Step::Start { domid: 2 },
+                inside(2, Rm, "a/b|"),
+                ask(0, Rm, "/local/domain|"),
+                Step::End {
+                    domid: 2,
+                    which: 0,
+                    commit: true,
+                },
             ],
         ),
         (
@@ -195,6 +206,16 @@ pub fn rare() -> Vec<(&'static str, Vec<Step>)> {
                 within(SetPerms, "/new|r0|"),
                 within(Write, "/new/node|v"),
                 within(SetPerms, "/new/node|n0|"),
+                commit.clone(),
+            ],
+        ),
+        (
+            "what a transaction found missing is made by another",
+            vec![
+                Step::Start { domid: 0 },
+                within(Read, "data|"),
+                within(Write, "/tool/node|v"),
+                ask(0, Write, "data|v"),
                 commit.clone(),
             ],
         ),

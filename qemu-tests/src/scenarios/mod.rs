@@ -15,6 +15,7 @@ mod refuses_to_start;
 mod self_test;
 mod self_test_guest;
 mod survives;
+mod traces;
 mod unprivileged;
 mod watcher;
 
@@ -97,6 +98,7 @@ pub const ALL: &[&Scenario] = &[
     &watcher::SCENARIO,
     &lifecycle::SCENARIO,
     &unprivileged::SCENARIO,
+    &traces::SCENARIO,
     &killed::SCENARIO,
     &crowd::FEW,
     &crowd::MANY,

@@ -71,6 +71,10 @@ fn absolute(domid: u16, path: &str) -> String {
     }
 }
 
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The absolute paths that the changes of this type name.
 fn changed(on: &Circumstances<'_>, kinds: &[xenstore_wire::MessageType]) -> Vec<String> {
     let of_kind = |kind: u32| kinds.iter().any(|known| *known as u32 == kind);
@@ -141,11 +145,7 @@ pub(super) fn below_the_removed(on: &Circumstances<'_>, peer: &mut Told, ours: &
     let removed = changed(on, &[Rm]);
     drop_unmatched(peer, ours, |domid, event| {
         let path = path_of(domid, event);
-        let below = |above: &String| {
-            path.strip_prefix(above.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-        };
-        removed.iter().any(below)
+        removed.iter().any(|above| is_below(&path, above))
     });
 }
 
@@ -179,17 +179,25 @@ pub(super) fn each_request(on: &Circumstances<'_>, peer: &mut Told, ours: &mut T
         return;
     }
     let named = changed(on, &[Write, Mkdir, Rm, SetPerms]);
-    let times = |path: &String| named.iter().filter(|other| *other == path).count();
-    drop_unmatched(peer, ours, |domid, event| times(&path_of(domid, event)) > 1);
+    let (made, removed) = (changed(on, &[Write, Mkdir]), changed(on, &[Rm]));
+    drop_unmatched(peer, ours, |domid, event| {
+        let path = path_of(domid, event);
+        let several = named.iter().filter(|other| **other == path).count() > 1;
+        several || removed.contains(&path) && made.iter().any(|other| is_below(other, &path))
+    });
 }
 
 pub(super) fn could_read_before(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
-    if on.is(&[TransactionEnd]) {
-        let written = changed(on, &[Write, Mkdir, SetPerms]);
-        drop_unmatched(ours, peer, |domid, event| {
-            domid != 0 && written.contains(&path_of(domid, event))
-        });
+    if !on.is(&[TransactionEnd]) {
+        return;
     }
+    let (written, removed) = (changed(on, &[Write, Mkdir, SetPerms]), changed(on, &[Rm]));
+    drop_unmatched(ours, peer, |domid, event| {
+        let path = path_of(domid, event);
+        // dom0 may read everything that is there.
+        let gone = || removed.iter().any(|above| *above == path || is_below(&path, above));
+        written.contains(&path) && (domid != 0 || gone())
+    });
 }
 
 pub(super) fn could_read_the_parent(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
@@ -202,12 +210,18 @@ pub(super) fn could_read_the_parent(on: &Circumstances<'_>, peer: &mut Told, our
 }
 
 pub(super) fn seen_in_snapshot(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
-    if on.is(&[TransactionEnd]) && on.changes.disturbed {
-        let written = changed(on, &[Write, Mkdir, SetPerms]);
-        drop_unmatched(peer, ours, |domid, event| {
-            domid != 0 && written.contains(&path_of(domid, event))
-        });
+    if !on.is(&[TransactionEnd]) || !on.changes.disturbed {
+        return;
     }
+    let written = changed(on, &[Write, Mkdir, SetPerms]);
+    drop_unmatched(peer, ours, |domid, event| {
+        domid != 0 && written.contains(&path_of(domid, event))
+    });
+    let removed = changed(on, &[Rm]);
+    drop_unmatched(ours, peer, |domid, event| {
+        let path = path_of(domid, event);
+        removed.iter().any(|above| is_below(&path, above))
+    });
 }
 
 pub(super) fn special_by_root(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {

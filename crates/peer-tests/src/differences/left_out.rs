@@ -145,6 +145,15 @@ pub const TABLE: &[LeftOut] = &[
         },
     },
     LeftOut {
+        what: "RELEASE, or the end, of a domain that permissions name which were set in a transaction that is open",
+        peers: OCAML,
+        why: "when it is committed they are there again, for the next domain with that number (XSA-322; here they are not)",
+        applies: |asking| {
+            let named = named_domain(asking.payload);
+            asking.is(&[Release]) && named.is_some_and(|domid| asking.domains.is_named_inside(domid))
+        },
+    },
+    LeftOut {
         what: "RM of / , or SET_PERMS of it by a guest",
         peers: OCAML,
         why: "who may write / may remove everything and give / away (here EINVAL and EACCES, as in C)",
@@ -202,10 +211,10 @@ pub const TABLE: &[LeftOut] = &[
         },
     },
     LeftOut {
-        what: "WATCH with bytes behind the last string",
+        what: "WATCH or UNWATCH with bytes behind the last string",
         peers: OCAML,
         why: "it refuses them (here they are ignored, as in C)",
-        applies: |asking| asking.is(&[Watch]) && !asking.payload.ends_with(b"\0"),
+        applies: |asking| asking.is(&[Watch, Unwatch]) && !asking.payload.ends_with(b"\0"),
     },
     LeftOut {
         what: "SET_TARGET whose target is not connected",

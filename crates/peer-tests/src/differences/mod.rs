@@ -55,6 +55,7 @@ pub enum Difference {
     SpecialNamesInNodeRequests,
     UnknownDomainError,
     CreatorOwns,
+    CommitCountsFirst,
     UnknownSpecialNames,
     SpecialPermissionsAreTold,
     RefusalsAreForgotten,

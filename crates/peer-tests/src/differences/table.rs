@@ -168,9 +168,9 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: Difference::ShutdownAndEndMerged,
-        peers: OCAML,
-        what: "a shutdown and an end found in one look: @releaseDomain once, here twice",
-        why: "as C: one for all shutdowns, and one for each end",
+        peers: ALL,
+        what: "a shutdown and an end found in one look: @releaseDomain once (oxenstored), or once or twice by the order of C's list of domains; here one for all shutdowns and one for each end",
+        why: "the number of events does not depend on how domains are stored",
         rule: Rule::Events(events::ends_merged),
     },
     Row {
@@ -218,7 +218,7 @@ pub const TABLE: &[Row] = &[
     Row {
         name: Difference::CommitLooksAtOldPermissions,
         peers: OCAML,
-        what: "a commit that writes a node: told to who may read it or its parent afterwards; here also to who could read it before",
+        what: "a commit that writes a node: told to who may read it or its parent afterwards, so to nobody if that was removed too; here also to who could read it before",
         why: "as C: who loses the right to read is told of that",
         rule: Rule::Events(events::could_read_before),
     },
@@ -232,7 +232,7 @@ pub const TABLE: &[Row] = &[
     Row {
         name: Difference::CommitToldFromSnapshot,
         peers: OCAML,
-        what: "a commit while others changed something: who is told is looked up in the tree that the transaction began with; here in the tree that results",
+        what: "a commit while others changed something: who is told, and of which removed nodes, is looked up in the tree that the transaction began with; here in those before and after the commit",
         why: "a node that was closed meanwhile is not told of",
         rule: Rule::Events(events::seen_in_snapshot),
     },
@@ -326,6 +326,13 @@ pub const TABLE: &[Row] = &[
         peers: C,
         what: "a commit that concerns nodes of a domain that died meanwhile: ENOMEM, here EAGAIN or OK",
         why: "a client can do something about EAGAIN",
+        rule: Rule::Driver,
+    },
+    Row {
+        name: Difference::CommitCountsFirst,
+        peers: &[C420],
+        what: "a commit that removes nodes which others removed meanwhile: ENOMEM or ENOSPC, here EAGAIN",
+        why: "it counts nodes before it looks for conflicts; a client can do something about EAGAIN",
         rule: Rule::Driver,
     },
 ];

@@ -1,6 +1,7 @@
 //! Ends of transactions: two servers that show a transaction different states may both be right, so a commit that only one of
 //! them made is repeated on the other at once, where nothing can come between.
 
+use native_rings::packages::Product;
 use xenstore_wire::MessageType::*;
 
 use super::domains::{Asked, Transaction};
@@ -64,6 +65,10 @@ impl Duel {
                 self.figures.met(Difference::CommitAfterOwnersEnd);
                 Ok(())
             }
+            ("!ENOMEM" | "!ENOSPC", "!EAGAIN") if self.counts_first(&transaction) => {
+                self.figures.met(Difference::CommitCountsFirst);
+                Ok(())
+            }
             ("!ENOMEM", "OK|") if after_a_death => {
                 self.figures.met(Difference::CommitAfterOwnersEnd);
                 self.domains.disturb();
@@ -71,6 +76,12 @@ impl Duel {
             }
             _ => Err(mismatch(domid, kind, b"T\0", "commits", outcome.0, outcome.1)),
         }
+    }
+
+    /// C 4.20, and others may have removed what this transaction removes.
+    fn counts_first(&self, transaction: &Transaction) -> bool {
+        let removes = |asked: &Asked| asked.kind == Rm as u32 && asked.changed_peer();
+        self.product == Product::C420 && transaction.disturbed && transaction.asked.iter().any(removes)
     }
 
     fn both_committed(&mut self, domid: u16, transaction: &Transaction, peer: &Outcome, ours: &Outcome) -> Checked<()> {
@@ -85,7 +96,8 @@ impl Duel {
             return self.repeat(side, domid, transaction, before);
         }
         self.compare_events(domid, kind, b"T\0", &transaction.changes(), (peer, ours))?;
-        self.compare_what_both_saw(domid, transaction)
+        self.compare_what_both_saw(domid, transaction)?;
+        self.give_all_to_creator(domid, transaction)
     }
 
     /// Both committed: what they answered inside holds for both, unless it was a mere reader in ours.
@@ -129,6 +141,10 @@ impl Duel {
             let (peer, ours) = in_order(side, &again.answer, first);
             match self.compare_answers(domid, asked.kind, &asked.payload, peer, ours) {
                 Err(_) if forgotten => self.figures.met(Difference::RefusalsAreForgotten),
+                // It is given to the guest below.
+                Err(_) if self.only_creator_owns(domid, asked.kind, peer, ours) => {
+                    self.figures.met(Difference::CreatorOwns);
+                }
                 other => other?,
             }
         }
@@ -144,12 +160,7 @@ impl Duel {
         self.compare_answers(domid, kind, text, peer, ours)?;
         let both = in_order(side, &again, before);
         self.compare_events(domid, kind, text, &transaction.changes(), both)?;
-        for asked in &transaction.asked {
-            if self.may_make_for_others(domid, asked.kind) && asked.changes() {
-                self.give_to_creator(domid, &asked.payload)?;
-            }
-        }
-        Ok(())
+        self.give_all_to_creator(domid, transaction)
     }
 
     /// One more request to one side, where failing to answer would be a bug of the driver.

@@ -157,6 +157,17 @@ impl Domains {
         &self.died
     }
 
+    /// Permissions that were set in a transaction that is open name it.
+    pub fn is_named_inside(&self, domid: u16) -> bool {
+        let names = |payload: &[u8]| {
+            let mut entries = payload.split(|byte| *byte == 0).skip(1);
+            entries.any(|entry| entry.get(1..).and_then(named_domain) == Some(domid))
+        };
+        let open = self.clients.values().flat_map(|client| &client.transactions);
+        let mut asked = open.flat_map(|transaction| &transaction.asked);
+        asked.any(|asked| asked.kind == SetPerms as u32 && names(&asked.payload))
+    }
+
     /// It was made another's target.
     pub fn is_target(&self, domid: u16) -> bool {
         self.targets.iter().any(|(_, target)| *target == domid)
@@ -184,11 +195,15 @@ impl Domains {
         !self.shut.is_empty()
     }
 
+    /// The hypervisor says that it is shut down no longer: it is gone, or built anew.
+    pub fn not_shut_down(&mut self, domid: u16) {
+        self.shut.remove(&domid);
+    }
+
     /// It has ended.
     pub fn gone(&mut self, domid: u16) {
         self.clients.remove(&domid);
         self.targets.retain(|(of, _)| *of != domid);
-        self.shut.remove(&domid);
         self.died.insert(domid);
     }
 

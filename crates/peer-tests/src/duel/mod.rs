@@ -34,6 +34,17 @@ pub struct Duel {
     figures: Figures,
 }
 
+/// What is known of a node before MKDIR or RM in a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Nobody needs to know.
+    NotNeeded,
+    /// Whether it is there, on the peer and on ours.
+    Found([bool; 2]),
+    /// Ours may see another state than the peer and does not tell, so that the transaction cannot be followed any further.
+    Hidden,
+}
+
 /// `Err`: something that nothing explains.
 pub type Checked<T> = Result<T, Box<Mismatch>>;
 
@@ -110,6 +121,12 @@ impl Duel {
             }
             // In C a target lives on, unreachable, until the domain that has it ends.
             Step::Life { domid, life } if *life != Life::Shutdown && self.domains.is_target(*domid) => Ok(()),
+            // As in the table of what is left out.
+            Step::Life { domid, life }
+                if *life != Life::Shutdown && self.repeats_by_itself() && self.domains.is_named_inside(*domid) =>
+            {
+                Ok(())
+            }
             Step::Life { domid, life } if self.domains.is_connected(*domid) => {
                 self.life(*domid, *life)?;
                 // What still has references to it goes on to its end, so that no domain stays half dead.
@@ -313,14 +330,17 @@ impl Duel {
             return Ok(());
         };
         let (ids, disturbed) = ((transaction.peer, transaction.ours), transaction.disturbed);
-        let was_there = self.look_first(domid, which, kind, payload)?;
+        let look = self.look_first(domid, which, kind, payload)?;
+        if look == Look::Hidden {
+            return self.end(domid, which, false);
+        }
         let (peer, ours) = self.exchange(domid, kind, ids, payload)?;
         if !disturbed {
             self.compare_answers(domid, kind, payload, &peer.answer, &ours.answer)?;
         }
         self.compare_events(domid, kind, payload, &Changes::default(), (&peer, &ours))?;
         let mut asked = Asked::new(kind, payload, peer.answer, ours.answer);
-        if let Some(was_there) = was_there {
+        if let Look::Found(was_there) = look {
             asked.idle = was_there.map(|was_there| was_there == (kind == Mkdir as u32));
         }
         let succeeded = asked.peer.kind == kind && asked.ours.kind == kind;
@@ -335,29 +355,27 @@ impl Duel {
 
     /// oxenstored commits a transaction that changed nothing whatever others did, so the driver must know whether MKDIR and RM
     /// will change something: whether the node is there, on the peer (which hides that from nobody) and on ours.
-    fn look_first(&mut self, domid: u16, which: usize, kind: u32, payload: &[u8]) -> Checked<Option<[bool; 2]>> {
+    fn look_first(&mut self, domid: u16, which: usize, kind: u32, payload: &[u8]) -> Checked<Look> {
         let may_be_idle = kind == Mkdir as u32 || kind == Rm as u32;
         if self.product != Product::OCaml417 || !may_be_idle {
-            return Ok(None);
+            return Ok(Look::NotNeeded);
         }
         self.inside(domid, which, Read as u32, payload)?;
         let transaction = self
             .domains
             .client(domid)
             .and_then(|client| client.transactions.get(which));
-        Ok(transaction
-            .and_then(|transaction| transaction.asked.last())
-            .map(|looked| {
-                let there = looked.peer.text() != "!ENOENT";
-                [
-                    there,
-                    if looked.ours.text() == "!EACCES" {
-                        there
-                    } else {
-                        looked.ours.kind != 16
-                    },
-                ]
-            }))
+        let Some((looked, disturbed)) = transaction.and_then(|one| Some((one.asked.last()?, one.disturbed))) else {
+            return Ok(Look::NotNeeded);
+        };
+        let there = looked.peer.text() != "!ENOENT";
+        if looked.ours.text() != "!EACCES" {
+            Ok(Look::Found([there, looked.ours.kind != 16]))
+        } else if !disturbed {
+            Ok(Look::Found([there, there]))
+        } else {
+            Ok(Look::Hidden)
+        }
     }
 
     fn life(&mut self, domid: u16, life: Life) -> Checked<()> {
@@ -392,6 +410,7 @@ impl Duel {
         self.figures.events += peer.values().map(|list| list.len() as u64).sum::<u64>();
         if life == Life::Absent || life == Life::Dying {
             self.domains.gone(domid);
+            self.domains.not_shut_down(domid);
             self.count_generation()?;
         }
         self.domains.disturb();
@@ -401,6 +420,7 @@ impl Duel {
     fn revive(&mut self, domid: u16) -> Checked<()> {
         self.peer.build(domid);
         self.ours.build(domid);
+        self.domains.not_shut_down(domid);
         self.ask(0, Introduce, &format!("{domid}|1|{}|", domid + 1))?;
         self.ask(0, Mkdir, &format!("/local/domain/{domid}|"))?;
         self.ask(0, SetPerms, &format!("/local/domain/{domid}|n{domid}|"))

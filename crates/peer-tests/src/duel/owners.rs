@@ -1,9 +1,10 @@
 //! Who owns what a guest makes: in oxenstored the owner of the directory, in C and ours the guest. The difference is found at
 //! once and taken away, so that it does not hide others.
 
+use native_rings::packages::Product;
 use xenstore_wire::MessageType::*;
 
-use super::domains::Asked;
+use super::domains::{Asked, Transaction};
 use super::{Checked, Duel, mismatch};
 use crate::differences::Difference;
 use crate::guests::Message;
@@ -29,6 +30,17 @@ impl Duel {
             self.compare_answers(0, SetPerms as u32, &list, &peer.answer, &ours.answer)?;
             self.domains.disturb();
             path.truncate(path.rfind('/').unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// A guest's transaction has been committed: what it made there, perhaps below a directory that it had not seen when it
+    /// made it, is given to it.
+    pub(super) fn give_all_to_creator(&mut self, domid: u16, transaction: &Transaction) -> Checked<()> {
+        for asked in &transaction.asked {
+            if self.may_make_for_others(domid, asked.kind) && asked.changes() {
+                self.give_to_creator(domid, &asked.payload)?;
+            }
         }
         Ok(())
     }
@@ -59,6 +71,12 @@ impl Duel {
             return Err(mismatch(domid, GetPerms as u32, &asked, "owners", there, here));
         }
         self.end(domid, which, false)
+    }
+
+    /// Permissions that a transaction, repeated after others removed a node, gives to a node that it makes anew.
+    pub(super) fn only_creator_owns(&self, domid: u16, kind: u32, peer: &Message, ours: &Message) -> bool {
+        let asked = self.product == Product::OCaml417 && domid != 0 && kind == GetPerms as u32;
+        asked && only_owner_differs(domid, &peer.text(), &ours.text())
     }
 
     fn note_inside(&mut self, domid: u16, which: usize, kind: u32, payload: &[u8], peer: Message, ours: Message) {
