@@ -119,24 +119,21 @@ impl<M: Memory> Server<M> {
                 path,
                 facets,
             } => {
-                let size = path.as_str().len();
-                let mut grown = 0;
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    let seen = open.observed.entry(path.clone()).or_insert_with(|| {
-                        grown = size;
-                        Default::default()
-                    });
-                    *seen = seen.and(*facets);
-                    open.access(path);
+                    let grown = open.observe(path, *facets);
                     open.bytes = open.bytes.saturating_add(grown);
+                    self.charge_transaction(*connection, grown, 0);
                 }
-                self.charge_transaction(*connection, grown, 0);
             }
-            Change::Wrote { connection, id, write } => {
+            Change::Wrote {
+                connection,
+                id,
+                write,
+                top,
+            } => {
                 let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.access(write.path());
-                    open.push(write.clone());
+                    open.wrote(write, *top);
                     open.bytes = open.bytes.saturating_add(size);
                     self.charge_transaction(*connection, size, 0);
                 }

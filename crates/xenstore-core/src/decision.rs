@@ -473,16 +473,15 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.server.domains.get(&domid)
     }
 
-    /// Notes that the transaction, if there is one, observed this of its snapshot.
+    /// Notes that the transaction, if there is one, observed this of its view.
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        if open.observed.get(path).is_some_and(|seen| seen.include(facets)) {
-            return Ok(());
-        }
-        if !open.observed.contains_key(path) {
-            self.touch(connection, id, open)?;
+        match open.seen(path) {
+            Some(seen) if seen.include(facets) => return Ok(()),
+            Some(_) => {}
+            None => self.touch(connection, id, open)?,
         }
         self.keep(Change::Observed {
             connection,
@@ -493,13 +492,29 @@ impl<'s, M: Memory> Decision<'s, M> {
         Ok(())
     }
 
-    /// Notes that the transaction, if there is one, wrote this.
-    pub fn wrote(&mut self, write: Write) -> Result<(), Errno> {
+    /// Bytes of the path's beginning that name the topmost node that a write to it would change or make.
+    pub fn top_of(&self, path: &PathBuf) -> u16 {
+        let mut top = path.as_path();
+        while let Some(parent) = top.parent()
+            && self.view.find(parent).is_none()
+        {
+            top = parent;
+        }
+        u16::try_from(top.as_str().len()).unwrap_or(u16::MAX)
+    }
+
+    /// Notes that the transaction, if there is one, wrote this; `top` is as it was before.
+    pub fn wrote(&mut self, write: Write, top: u16) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
         self.touch(connection, id, open)?;
-        self.change(Change::Wrote { connection, id, write });
+        self.change(Change::Wrote {
+            connection,
+            id,
+            write,
+            top,
+        });
         Ok(())
     }
 }

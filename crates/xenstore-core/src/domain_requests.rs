@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use xenstore_wire::{DomId, Errno, Header, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
 
-use crate::connection::{ConnectionId, Epoch};
+use crate::connection::{Connection, ConnectionId, Epoch};
 use crate::decision::{Answer, Decision, Outcome};
 use crate::input::{Channel, ConnectFailure, DomainState};
 use crate::record::{Action, Change, Record, SpecialName, Waiting};
-use crate::transaction::Write;
+use crate::transaction::{Transaction, Write, Written};
 use crate::tree::Memory;
 
 impl<M: Memory> Decision<'_, M> {
@@ -117,6 +117,8 @@ impl<M: Memory> Decision<'_, M> {
         let target = parse_domid(target).ok_or(Errno::EINVAL)?;
         let (domid, target) = (self.connected(domid)?, self.connected(target)?);
         self.change(Change::TargetSet { domid, target });
+        // What it was told so far in a transaction it was told with other rights.
+        self.outdate(|_, state, _| state.domid == domid);
         Ok(Answer::ok())
     }
 
@@ -220,13 +222,22 @@ impl<M: Memory> Decision<'_, M> {
             }
         }
         // A transaction that would give rights to it cannot be committed: they would fall to the next of its number.
+        let names_it = |written: &Written| match &written.write {
+            Write::Permissions(_, list) => list.entries().iter().any(|entry| entry.domid == domid),
+            _ => false,
+        };
+        self.outdate(|decision, state, open| {
+            let target = decision.domain(state.domid).and_then(|domain| domain.target);
+            open.writes.iter().any(names_it) || target == Some(domid)
+        });
+        self.change(Change::DomainForgotten { domid });
+    }
+
+    /// These transactions cannot be merged with the store any more.
+    fn outdate(&mut self, which: impl Fn(&Self, &Connection, &Transaction) -> bool) {
         for (connection, state) in &self.server.connections {
             for (id, open) in &state.transactions {
-                let names_it = |write: &Write| match write {
-                    Write::Permissions(_, list) => list.entries().iter().any(|entry| entry.domid == domid),
-                    _ => false,
-                };
-                if open.writes.iter().any(names_it) {
+                if which(self, state, open) {
                     self.keep(Change::TransactionOutdated {
                         connection: *connection,
                         id: *id,
@@ -234,7 +245,6 @@ impl<M: Memory> Decision<'_, M> {
                 }
             }
         }
-        self.change(Change::DomainForgotten { domid });
     }
 
     /// The list without the entries that name `domid`. What cannot be removed, because everything hangs on it (the root and

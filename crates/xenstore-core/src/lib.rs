@@ -54,6 +54,7 @@ mod overlay;
 mod policy;
 mod quota;
 mod record;
+mod rehearsal;
 mod server;
 mod settings;
 mod state;

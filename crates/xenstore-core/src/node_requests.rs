@@ -36,6 +36,26 @@ pub(crate) fn access<M: Memory>(
     }
 }
 
+/// The nodes that must be made so that `path` exists, topmost first, and the permissions that each gets: those of the nearest
+/// node that is there; what an unprivileged domain makes is its own.
+pub(crate) fn to_be_made<M: Memory>(
+    view: &View<'_, M>,
+    caller: &Caller,
+    path: Path<'_>,
+) -> Option<(Vec<PathBuf>, Permissions)> {
+    let (nearest, found) = view.nearest(path)?;
+    let inherited = found.permissions();
+    let permissions = if caller.privileged {
+        inherited
+    } else {
+        inherited.with_owner(caller.domid)
+    };
+    let missing = path.ancestors().take_while(|above| *above != nearest);
+    let mut missing: Vec<PathBuf> = missing.map(|above| above.to_owned()).collect();
+    missing.reverse();
+    Some((missing, permissions))
+}
+
 /// The special node that a name stands for; other names exist only for watches.
 fn special_name(kind: SpecialKind) -> Result<SpecialName, Errno> {
     match kind {
@@ -55,30 +75,27 @@ impl<M: Memory> Decision<'_, M> {
         self.path(one_string(payload).ok_or(Errno::EINVAL)?)
     }
 
-    /// Asks for a right, and notes the answer as observed.
-    fn ask(&mut self, path: &PathBuf, wanted: Rights, facet: Facets) -> Result<(), Errno> {
-        let answer = access(&self.view, &self.caller, path.as_path(), wanted);
-        self.observe(path, facet)?;
+    /// Asks for the right to read and notes the answer as observed; of a node that may be read, `shown` besides.
+    fn ask(&mut self, path: &PathBuf, shown: Facets) -> Result<(), Errno> {
+        let answer = access(&self.view, &self.caller, path.as_path(), Rights::READ);
+        let facets = match answer {
+            Ok(()) => Facets::READING.and(shown),
+            Err(_) => Facets::READING,
+        };
+        self.observe(path, facets)?;
         answer
     }
 
     pub fn read(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
-        let own = self.transaction.is_some_and(|(_, open)| open.wrote_value(&path));
-        if own && self.caller.privileged {
-            // What it wrote itself it will read again, whatever others do.
-        } else if own {
-            self.ask(&path, Rights::READ, Facets::READING)?;
-        } else {
-            self.ask(&path, Rights::READ, Facets::READING.and(Facets::VALUE))?;
-        }
+        self.ask(&path, Facets::VALUE)?;
         let found = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?;
         Ok(Answer::Reply(found.value().to_vec()))
     }
 
     pub fn directory(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
-        self.ask(&path, Rights::READ, Facets::READING.and(Facets::CHILDREN))?;
+        self.ask(&path, Facets::CHILDREN)?;
         let tree = &self.server.tree;
         let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
         if node.child_names_len() > PAYLOAD_MAX as u64 {
@@ -99,7 +116,7 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::EINVAL);
         };
         let path = self.path(path)?;
-        self.ask(&path, Rights::READ, Facets::READING.and(Facets::CHILDREN))?;
+        self.ask(&path, Facets::CHILDREN)?;
         let tree = &self.server.tree;
         let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
         // C keeps the offset in an unsigned int: a negative one lies behind every list.
@@ -133,8 +150,7 @@ impl<M: Memory> Decision<'_, M> {
         let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
         let permissions = match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
-                self.ask(&resolved.path, Rights::READ, Facets::READING.and(Facets::PERMISSIONS))?;
-                self.observe_inherited(&resolved.path)?;
+                self.ask(&resolved.path, Facets::PERMISSIONS)?;
                 self.view
                     .find(resolved.path.as_path())
                     .ok_or(Errno::ENOENT)?
@@ -151,20 +167,6 @@ impl<M: Memory> Decision<'_, M> {
             text.push(0);
         }
         Ok(Answer::Reply(text))
-    }
-
-    /// The permissions of a node that the transaction itself made come from the nearest node that was there before.
-    fn observe_inherited(&mut self, path: &PathBuf) -> Result<(), Errno> {
-        let Some(roots) = self.transaction.and_then(|(_, open)| open.roots) else {
-            return Ok(());
-        };
-        for above in path.as_path().ancestors() {
-            if self.server.tree.find(roots.snapshot, above).is_some() {
-                return self.observe(&above.to_owned(), Facets::PERMISSIONS);
-            }
-            self.observe(&above.to_owned(), Facets::EXISTENCE)?;
-        }
-        Ok(())
     }
 
     /// Special nodes have no parents: who lacks the right on an existing one is refused, and asks the root whether to
@@ -192,8 +194,9 @@ impl<M: Memory> Decision<'_, M> {
         let mut arguments = strings(payload);
         let path = self.path(arguments.next().ok_or(Errno::EINVAL)?)?;
         let value = arguments.rest();
+        let top = self.top_of(&path);
         self.write_value(&path, value)?;
-        self.wrote(Write::Value(path, value.into()))?;
+        self.wrote(Write::Value(path, value.into()), top)?;
         Ok(Answer::ok())
     }
 
@@ -212,8 +215,9 @@ impl<M: Memory> Decision<'_, M> {
 
     pub fn mkdir(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
+        let top = self.top_of(&path);
         self.make_directory(&path)?;
-        self.wrote(Write::Mkdir(path))?;
+        self.wrote(Write::Mkdir(path), top)?;
         Ok(Answer::ok())
     }
 
@@ -233,26 +237,11 @@ impl<M: Memory> Decision<'_, M> {
         }
     }
 
-    /// Makes a node and the parents that are missing. Each takes the permissions of the nearest node that was there; what
-    /// an unprivileged domain makes is its own.
+    /// Makes a node and the parents that are missing.
     fn create(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
-        let mut missing: Vec<PathBuf> = Vec::new();
-        let mut inherited = None;
-        for above in path.as_path().ancestors() {
-            if let Some(found) = self.view.find(above) {
-                inherited = Some(found.permissions());
-                break;
-            }
-            missing.push(above.to_owned());
-        }
-        let inherited = inherited.ok_or(Errno::ENOENT)?;
-        let permissions = if self.caller.privileged {
-            inherited
-        } else {
-            inherited.with_owner(self.caller.domid)
-        };
+        let (missing, permissions) = to_be_made(&self.view, &self.caller, path.as_path()).ok_or(Errno::ENOENT)?;
         let last = missing.len().saturating_sub(1);
-        for (index, node) in missing.iter().rev().enumerate() {
+        for (index, node) in missing.iter().enumerate() {
             let value = if index == last { value } else { &[] };
             self.create_node(node, value, permissions.clone())?;
         }
@@ -261,33 +250,32 @@ impl<M: Memory> Decision<'_, M> {
 
     pub fn remove(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
+        let top = self.top_of(&path);
         self.remove_existing(&path)?;
-        self.wrote(Write::Remove(path))?;
+        self.wrote(Write::Remove(path), top)?;
         Ok(Answer::ok())
     }
 
     pub(crate) fn remove_existing(&mut self, path: &PathBuf) -> Result<(), Errno> {
-        match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
-            Ok(()) if path.as_path() == Path::ROOT => Err(Errno::EINVAL),
+        let root = path.as_path() == Path::ROOT;
+        let (errno, facets) = match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
+            Ok(()) if root => (Errno::EINVAL, Facets::WRITING),
             Ok(()) => {
                 self.remove_node(path);
-                Ok(())
+                return Ok(());
             }
-            Err(errno) => {
+            Err(Errno::ENOENT) => {
                 let parent = path.as_path().parent();
-                let parent_exists = parent.is_some_and(|parent| self.view.find(parent).is_some());
-                self.observe(path, Facets::WRITING)?;
-                if let Some(parent) = parent {
-                    self.observe(&parent.to_owned(), Facets::EXISTENCE)?;
-                }
                 // Not there to begin with is fine if its parent is there.
-                if errno == Errno::ENOENT && parent_exists {
-                    Ok(())
-                } else {
-                    Err(errno)
+                if parent.is_some_and(|parent| self.view.find(parent).is_some()) {
+                    return Ok(());
                 }
+                (Errno::ENOENT, Facets::WRITING.and(Facets::PARENT))
             }
-        }
+            Err(errno) => (errno, Facets::WRITING),
+        };
+        self.observe(path, facets)?;
+        Err(errno)
     }
 
     pub fn set_permissions(&mut self, payload: &[u8]) -> Outcome {
@@ -314,8 +302,9 @@ impl<M: Memory> Decision<'_, M> {
         let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
         match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
+                let top = self.top_of(&resolved.path);
                 self.write_permissions(&resolved.path, &permissions)?;
-                self.wrote(Write::Permissions(resolved.path, permissions))?;
+                self.wrote(Write::Permissions(resolved.path, permissions), top)?;
             }
             Target::Special(special) => {
                 // Special nodes are outside all transactions: the change holds at once.
@@ -334,7 +323,7 @@ impl<M: Memory> Decision<'_, M> {
         }
         let before = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?.permissions();
         if let Err(errno) = self.may_own(before.owner(), permissions.owner()) {
-            self.observe(path, Facets::OWNING.and(Facets::PERMISSIONS))?;
+            self.observe(path, Facets::OWNING.and(Facets::OWNER))?;
             return Err(errno);
         }
         self.replace_permissions(path, permissions)?;

@@ -24,6 +24,8 @@ struct Entry {
     node: Option<ChangedNode>,
     /// What the tree below has at and under this path does not count any more.
     hides: bool,
+    /// Its place among the nodes made in this view; none: it keeps the place that it has in the tree.
+    made: Option<u32>,
 }
 
 /// A node of the view.
@@ -76,6 +78,8 @@ pub(crate) struct View<'s, M: Memory> {
     tree: &'s Tree<M>,
     base: Root,
     changed: BTreeMap<PathBuf, Entry>,
+    /// Nodes made so far.
+    made: u32,
 }
 
 impl<'s, M: Memory> View<'s, M> {
@@ -84,6 +88,7 @@ impl<'s, M: Memory> View<'s, M> {
             tree,
             base,
             changed: BTreeMap::new(),
+            made: 0,
         }
     }
 
@@ -118,7 +123,7 @@ impl<'s, M: Memory> View<'s, M> {
             .find_map(|above| self.find(above).map(|found| (above, found)))
     }
 
-    /// The children's paths: the tree's in order of creation, then those made since, in no particular order.
+    /// The children's paths in order of creation: the tree's, then those made since.
     pub fn children(&self, path: Path<'_>) -> Vec<PathBuf> {
         let mut children = Vec::new();
         let hidden = path
@@ -126,9 +131,11 @@ impl<'s, M: Memory> View<'s, M> {
             .any(|above| self.changed.get(above.as_str()).is_some_and(|entry| entry.hides));
         if !hidden && let Some(node) = self.tree.find(self.base, path) {
             for child in self.tree.children(node) {
-                if let Ok(below) = PathBuf::join(path, child.name())
-                    && !self.changed.contains_key(below.as_path().as_str())
-                {
+                let Ok(below) = PathBuf::join(path, child.name()) else {
+                    continue;
+                };
+                let still_there = |entry: &Entry| entry.node.is_some() && entry.made.is_none();
+                if self.changed.get(below.as_path().as_str()).is_none_or(still_there) {
                     children.push(below);
                 }
             }
@@ -136,6 +143,7 @@ impl<'s, M: Memory> View<'s, M> {
         if self.changed.is_empty() {
             return children;
         }
+        let mut made: Vec<(u32, &PathBuf)> = Vec::new();
         // A path sorts before its children.
         let range = (Bound::Excluded(path.as_str()), Bound::Unbounded);
         for (below, entry) in self.changed.range::<str, _>(range) {
@@ -146,30 +154,50 @@ impl<'s, M: Memory> View<'s, M> {
                 }
                 break;
             }
-            if entry.node.is_some() && below.as_path().parent() == Some(path) {
-                children.push(below.clone());
+            if entry.node.is_some()
+                && let Some(place) = entry.made
+                && below.as_path().parent() == Some(path)
+            {
+                made.push((place, below));
             }
         }
+        made.sort_unstable_by_key(|(place, _)| *place);
+        children.extend(made.into_iter().map(|(_, below)| below.clone()));
         children
     }
 
+    /// Both list the same names in the same order.
+    pub fn same_children(&self, other: &View<'_, M>, path: Path<'_>) -> bool {
+        if let (Some(Found::Tree(own)), Some(Found::Tree(others))) = (self.find(path), other.find(path)) {
+            // A node whose list changed in a view is not the tree's any more.
+            return own.child_count() == others.child_count()
+                && (self.tree.children(own).map(|child| child.name()))
+                    .eq(other.tree.children(others).map(|child| child.name()));
+        }
+        self.children(path) == other.children(path)
+    }
+
+    /// A node that was there, changed.
     pub fn put(&mut self, path: &PathBuf, node: ChangedNode) {
-        let hides = self
-            .changed
-            .get(path.as_path().as_str())
-            .is_some_and(|entry| entry.hides);
-        self.changed.insert(
-            path.clone(),
-            Entry {
-                node: Some(node),
-                hides,
-            },
-        );
+        let known = self.changed.get(path.as_path().as_str());
+        let entry = Entry {
+            node: Some(node),
+            hides: known.is_some_and(|entry| entry.hides),
+            made: known.and_then(|entry| entry.made),
+        };
+        self.changed.insert(path.clone(), entry);
     }
 
     /// A node that was not there.
     pub fn create(&mut self, path: &PathBuf, node: ChangedNode) {
-        self.put(path, node);
+        let known = self.changed.get(path.as_path().as_str());
+        let entry = Entry {
+            node: Some(node),
+            hides: known.is_some_and(|entry| entry.hides),
+            made: Some(self.made),
+        };
+        self.made = self.made.saturating_add(1);
+        self.changed.insert(path.clone(), entry);
         self.change_child_names(path, |names, name| names.saturating_add(name));
     }
 
@@ -191,6 +219,7 @@ impl<'s, M: Memory> View<'s, M> {
             Entry {
                 node: None,
                 hides: true,
+                made: None,
             },
         );
         self.change_child_names(path, |names, name| names.saturating_sub(name));

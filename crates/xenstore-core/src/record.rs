@@ -295,6 +295,8 @@ pub enum Change {
         id: u32,
         /// What.
         write: Write,
+        /// Bytes of its path's beginning that name the topmost node that it changed or made.
+        top: u16,
     },
     /// A transaction broke a limit and cannot be committed.
     TransactionFailed {

@@ -62,7 +62,8 @@ pub struct EventFigures {
     pub expired: u64,
 }
 
-/// Everything that must survive.
+/// Everything that must survive. A clone is a server of its own, with as much memory: for trials and tests.
+#[derive(Clone)]
 pub struct Server<M: Memory> {
     pub(crate) configuration: Configuration,
     pub(crate) tree: Tree<M>,

@@ -1,11 +1,16 @@
 //! An open transaction: the store as it saw it first, what it looked at, and what it wrote.
+//!
+//! Its commit stands if doing its requests again, one after the other, on the store at commit would bring the same replies.
+//! A write that succeeded is done again then, so its reply needs no note. For all else is noted what was looked at, and
+//! when: after how many of the transaction's own writes. What none of its own writes touches is noted as seen before them
+//! all, because it is the same then; so most observations are compared between the snapshot and the store as they are.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
-use xenstore_wire::{DomId, PathBuf, Permissions};
+use xenstore_wire::{DomId, Path, PathBuf, Permissions};
 
 use crate::tree::Root;
 
@@ -26,8 +31,12 @@ impl Facets {
     pub const WRITING: Facets = Facets(16);
     /// What an attempt to change its permissions comes to.
     pub const OWNING: Facets = Facets(32);
-    /// That it exists.
-    pub const EXISTENCE: Facets = Facets(64);
+    /// That the node above it exists.
+    pub const PARENT: Facets = Facets(64);
+    /// Whose it is.
+    pub const OWNER: Facets = Facets(128);
+    /// What only a node that is there has.
+    pub const OF_A_NODE: Facets = Facets(1 | 2 | 4 | 128);
 
     /// Both.
     pub const fn and(self, other: Facets) -> Facets {
@@ -86,19 +95,54 @@ pub(crate) struct Roots {
     pub own: Root,
 }
 
+/// A write, and how far up it reached.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Written {
+    pub write: Write,
+    /// Bytes of the path's beginning that name the topmost node that it changed or made. The node above that was there.
+    pub top: u16,
+}
+
+impl Written {
+    /// The topmost node that it changed or made.
+    pub fn top(&self) -> Path<'_> {
+        beginning(self.write.path().as_path(), self.top)
+    }
+}
+
+/// The node on the way to `path` that is named by so many bytes.
+fn beginning(path: Path<'_>, length: u16) -> Path<'_> {
+    path.ancestors()
+        .find(|above| above.as_str().len() <= usize::from(length))
+        .unwrap_or(Path::ROOT)
+}
+
+/// How a transaction has used a path.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Use {
+    /// Its place in the order in which requests named paths first.
+    first: Option<u32>,
+    /// How many writes there were when it, or what is below it, was last changed from here on down.
+    written: u32,
+    /// How many writes there were when a child of it was last written.
+    listed: u32,
+}
+
 /// One open transaction.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transaction {
     /// None before the first operation.
     pub roots: Option<Roots>,
-    pub observed: BTreeMap<PathBuf, Facets>,
-    pub writes: Vec<Write>,
+    /// What was seen of which path, by the number of writes done before.
+    pub observed: BTreeMap<u32, BTreeMap<PathBuf, Facets>>,
+    pub writes: Vec<Written>,
     /// Broke a limit: it can only end.
     pub failed: bool,
     /// The store has gone on in a way that it cannot be merged with.
     pub outdated: bool,
-    /// The place of each path in the order of first accesses: commits tell events in it, as in C.
-    pub accesses: BTreeMap<PathBuf, u32>,
+    uses: BTreeMap<PathBuf, Use>,
+    /// Paths named so far.
+    named: u32,
     /// Nodes more (or fewer) per owner through its own writes.
     pub nodes: BTreeMap<DomId, i64>,
     /// Bytes charged to its connection's domain.
@@ -106,53 +150,94 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Notes that a path was used.
-    pub fn access(&mut self, path: &PathBuf) {
-        let next = u32::try_from(self.accesses.len()).unwrap_or(u32::MAX);
-        self.accesses.entry(path.clone()).or_insert(next);
+    /// Notes that a request named this path.
+    fn name(&mut self, path: &PathBuf) {
+        let used = self.uses.entry(path.clone()).or_default();
+        if used.first.is_none() {
+            used.first = Some(self.named);
+            self.named = self.named.saturating_add(1);
+        }
     }
 
-    /// When a path was first used; one that was only removed along with a node above it, when that was.
+    /// When a path was first named; one that was only removed along with a node above it, when that was.
     pub fn first_access(&self, path: &PathBuf) -> u32 {
         let known = path
             .as_path()
             .ancestors()
-            .find_map(|above| self.accesses.get(&above.to_owned()));
-        known.copied().unwrap_or(u32::MAX)
+            .find_map(|above| self.uses.get(above.as_str())?.first);
+        known.unwrap_or(u32::MAX)
+    }
+
+    /// How many of its writes came before what is to be seen at this path last changed by one of them.
+    pub fn moment(&self, path: Path<'_>) -> u32 {
+        let listed = self.uses.get(path.as_str()).map_or(0, |used| used.listed);
+        let above = path.ancestors().filter_map(|above| self.uses.get(above.as_str()));
+        above.map(|used| used.written).max().unwrap_or(0).max(listed)
+    }
+
+    /// What was observed of the path as it is to be seen now.
+    pub fn seen(&self, path: &PathBuf) -> Option<Facets> {
+        self.observed.get(&self.moment(path.as_path()))?.get(path).copied()
     }
 
     /// How many nodes it touched (quota `transaction-nodes`).
     pub fn touched(&self) -> usize {
-        self.observed.len().saturating_add(self.writes.len())
+        let observed = self.observed.values().map(BTreeMap::len);
+        observed.fold(self.writes.len(), usize::saturating_add)
     }
 
-    /// The value at `path` is its own: written, and neither it nor a parent removed since.
-    pub fn wrote_value(&self, path: &PathBuf) -> bool {
-        self.writes
-            .iter()
-            .rev()
-            .find_map(|write| match write {
-                Write::Value(written, _) if written == path => Some(true),
-                Write::Remove(removed) if removed.as_path().contains(path.as_path()) => Some(false),
-                _ => None,
-            })
-            .unwrap_or(false)
+    /// Adds an observation. Returns the bytes to be charged for it.
+    pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> usize {
+        self.name(path);
+        let moment = self.moment(path.as_path());
+        let mut grown = 0;
+        let seen = self.observed.entry(moment).or_default();
+        let known = seen.entry(path.clone()).or_insert_with(|| {
+            grown = path.as_path().as_str().len();
+            Facets::default()
+        });
+        *known = known.and(facets);
+        grown
     }
 
     /// Adds a write; a value that is only written again takes the place of the older one.
-    pub fn push(&mut self, write: Write) {
-        if let Write::Value(path, value) = &write {
-            for older in self.writes.iter_mut().rev() {
-                match older {
-                    Write::Value(written, place) if written == path => {
-                        *place = value.clone();
-                        return;
-                    }
-                    Write::Remove(removed) if removed.as_path().contains(path.as_path()) => break,
-                    _ => {}
+    pub fn wrote(&mut self, write: &Write, top: u16) {
+        self.name(write.path());
+        let place = match write {
+            Write::Value(path, value) => self.replace(path, value),
+            _ => None,
+        };
+        let place = place.unwrap_or_else(|| {
+            self.writes.push(Written {
+                write: write.clone(),
+                top,
+            });
+            self.writes.len()
+        });
+        let count = u32::try_from(place).unwrap_or(u32::MAX);
+        let top = beginning(write.path().as_path(), top);
+        let used = self.uses.entry(top.to_owned()).or_default();
+        used.written = used.written.max(count);
+        // Where the node is gone meanwhile, doing the write again makes it; only a list of permissions needs it there.
+        if let (Some(parent), Write::Value(..) | Write::Mkdir(_) | Write::Remove(_)) = (top.parent(), write) {
+            let used = self.uses.entry(parent.to_owned()).or_default();
+            used.listed = used.listed.max(count);
+        }
+    }
+
+    /// Puts a value into the place of an older one, unless the node was removed in between. Returns how many writes there
+    /// are up to that place.
+    fn replace(&mut self, path: &PathBuf, value: &[u8]) -> Option<usize> {
+        for (place, older) in self.writes.iter_mut().enumerate().rev() {
+            match &mut older.write {
+                Write::Value(written, old) if written == path => {
+                    *old = value.into();
+                    return Some(place.saturating_add(1));
                 }
+                Write::Remove(removed) if removed.as_path().contains(path.as_path()) => return None,
+                _ => {}
             }
         }
-        self.writes.push(write);
+        None
     }
 }

@@ -2,17 +2,16 @@
 
 use alloc::vec::Vec;
 
-use xenstore_wire::{Errno, Path, one_string};
+use xenstore_wire::{Errno, one_string};
 
 use crate::connection::ConnectionId;
 use crate::decision::{Answer, Decision, Outcome};
-use crate::node_requests::access;
 use crate::overlay::View;
-use crate::policy::Rights;
 use crate::quota::Limit;
 use crate::record::{Change, Place};
-use crate::transaction::{Facets, Transaction, Write};
-use crate::tree::{Memory, Node};
+use crate::rehearsal::Rehearsal;
+use crate::transaction::{Transaction, Write};
+use crate::tree::Memory;
 
 impl<M: Memory> Decision<'_, M> {
     pub fn transaction_start(&mut self, id: ConnectionId) -> Outcome {
@@ -67,18 +66,15 @@ impl<M: Memory> Decision<'_, M> {
         if open.outdated {
             return Err(Errno::EAGAIN);
         }
-        if roots.snapshot != self.server.current() {
-            let snapshot = View::new(&self.server.tree, roots.snapshot);
-            for (path, facets) in &open.observed {
-                if !self.holds(&snapshot, path.as_path(), *facets) {
-                    return Err(Errno::EAGAIN);
-                }
-            }
-        }
         self.place = Place::Store;
         self.collected = Some(Vec::new());
-        for write in &open.writes {
-            let outcome = match write {
+        let mut rehearsal = (roots.snapshot != self.server.current())
+            .then(|| Rehearsal::new(View::new(&self.server.tree, roots.snapshot), self.caller, open));
+        for (index, written) in open.writes.iter().enumerate() {
+            if let Some(rehearsal) = &mut rehearsal {
+                rehearsal.before(index, written, &self.view)?;
+            }
+            let outcome = match &written.write {
                 Write::Value(path, value) => self.write_value(path, value),
                 Write::Mkdir(path) => self.make_directory(path),
                 Write::Remove(path) => self.remove_existing(path),
@@ -90,49 +86,10 @@ impl<M: Memory> Decision<'_, M> {
                 _ => Errno::EAGAIN,
             })?;
         }
+        if let Some(rehearsal) = &rehearsal {
+            rehearsal.holds(open.writes.len(), &self.view)?;
+        }
         self.tell_collected(open);
         Ok(())
-    }
-
-    /// What the transaction observed of a node would be observed the same now.
-    fn holds(&self, snapshot: &View<'_, M>, path: Path<'_>, facets: Facets) -> bool {
-        let tree = &self.server.tree;
-        let then = tree.find(snapshot.base(), path);
-        let now = tree.find(self.view.base(), path);
-        let same_access = |facet, wanted| {
-            !facets.include(facet)
-                || access(snapshot, &self.caller, path, wanted) == access(&self.view, &self.caller, path, wanted)
-        };
-        if !same_access(Facets::READING, Rights::READ)
-            || !same_access(Facets::WRITING, Rights::WRITE)
-            || !same_access(Facets::OWNING, Rights::OWN)
-        {
-            return false;
-        }
-        match (then, now) {
-            (None, None) => true,
-            (Some(then), Some(now)) => then.id() == now.id() || self.same(then, now, facets),
-            _ => {
-                let seen = Facets::EXISTENCE
-                    .and(Facets::VALUE)
-                    .and(Facets::CHILDREN)
-                    .and(Facets::PERMISSIONS);
-                !facets.touches(seen)
-            }
-        }
-    }
-
-    fn same(&self, then: Node<'_>, now: Node<'_>, facets: Facets) -> bool {
-        let tree = &self.server.tree;
-        let value = !facets.include(Facets::VALUE) || then.value() == now.value();
-        let permissions =
-            !facets.include(Facets::PERMISSIONS) || then.permissions().to_owned() == now.permissions().to_owned();
-        let children = !facets.include(Facets::CHILDREN)
-            || (then.child_count() == now.child_count()
-                && tree
-                    .children(then)
-                    .map(|child| child.name())
-                    .eq(tree.children(now).map(|child| child.name())));
-        value && permissions && children
     }
 }

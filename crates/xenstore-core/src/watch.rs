@@ -58,14 +58,14 @@ pub struct Watch {
 pub(crate) type WatchKey = (ConnectionId, u64);
 
 /// The watches on one path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct At {
     key: Box<str>,
     watches: BTreeMap<WatchKey, Watch>,
 }
 
 /// All watches of all connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WatchIndex {
     by_path: HashTable<At>,
     hash: NameHash,
