@@ -9,12 +9,13 @@ GUEST = target/ring-guest
 
 .DEFAULT_GOAL := help
 include xen-config/install.mk
+include xen-config/unix/install.mk
 
 # Seconds for each fuzzer of `make fuzz`.
 FUZZ_SECONDS ?= 300
 FUZZERS = messages paths permissions ring requests pages
 
-.PHONY: help setup image run test test-long check unit bed numbers mutations fuzz fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations fuzz fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -25,6 +26,7 @@ help:
 	@echo "make image          target/xenstore-stubdom, .gz, .symbols, target/xenstore-stubdom-pv (PV only), and -watcher for dom0;"
 	@echo "                    target/ring-guest, the small guest of the tests"
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
+	@echo "make unix           target/xenstored-unix, the same server as a daemon on a Unix socket; make install-unix, uninstall-unix"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
 	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
@@ -56,6 +58,12 @@ $(BED): FORCE
 	@$(CARGO) build --locked --release -p qemu-tests -p store-watcher
 FORCE:
 
+unix:
+	$(CARGO) build --locked --release -p xenstored-unix
+	@mkdir -p target
+	strip -o target/xenstored-unix target/release/xenstored-unix
+	@ls -l target/xenstored-unix
+
 run: image $(BED)
 ifeq ($(DEMO),)
 	@$(BED) shell --xen $(XEN) --store $(STORE)
@@ -69,7 +77,8 @@ check: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --release -p boot --features image,guest -- -D warnings
 
-unit: setup install-test
+# One of the servers that ours is compared with is of Debian 13: it is among the parts of the beds.
+unit: setup install-test install-unix-test fetch
 	@echo "== unit and property tests"
 	$(CARGO) test --locked --workspace
 

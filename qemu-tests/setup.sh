@@ -24,6 +24,7 @@ need make make
 need qemu-system-x86 qemu-system-x86_64
 need dpkg dpkg-deb
 need util-linux setpriv
+need python3 python3
 need ca-certificates /etc/ssl/certs/ca-certificates.crt
 
 if ! command -v cargo >/dev/null 2>&1; then

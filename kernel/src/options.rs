@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use xenstore_core::options::{self, Expected};
-use xenstore_core::{Quotas, TraceSwitch};
+use xenstore_core::{Legacy, Quotas, TraceSwitch};
 use xenstore_ring::feature;
 use xenstore_wire::DomId;
 
@@ -24,6 +24,9 @@ pub struct Options {
     pub event_timeout: u32,
     /// Bits of `server_features` that domains are offered, `--features=N`; all that there are if not given.
     pub features: u32,
+    /// What a domain with a target may do, `--target-rights=union` (what one of both may) or `=first-match` (as in C
+    /// xenstored); union if not given.
+    pub policy: Legacy,
     /// The limits of domains, `--quota=NAME=N`.
     pub quotas: Quotas,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
@@ -70,6 +73,7 @@ const PRIVILEGED: &str = "--priv-domid";
 const TIMEOUT: &str = "--watch-event-timeout";
 const QUOTA: &str = "--quota";
 const OFFER: &str = "--features";
+const TARGET_RIGHTS: &str = "--target-rights";
 const TRACE: &str = "--trace";
 const DEBUG_CRASH: &str = "--debug-crash";
 
@@ -81,6 +85,7 @@ impl Options {
             privileged: None,
             event_timeout: 20,
             features: FEATURES,
+            policy: Legacy::default(),
             quotas: Quotas::default(),
             debug_crash: false,
             trace: Vec::new(),
@@ -103,6 +108,7 @@ impl Options {
                 TIMEOUT => TIMEOUT,
                 QUOTA | "-Q" => QUOTA,
                 OFFER => OFFER,
+                TARGET_RIGHTS => TARGET_RIGHTS,
                 TRACE => TRACE,
                 _ => {
                     options.unknown.push(Unknown::Option(word.to_string()));
@@ -136,6 +142,9 @@ impl Options {
                 let features = value.parse().ok().filter(|bits: &u32| bits & !FEATURES == 0);
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
             }
+            TARGET_RIGHTS => {
+                self.policy.target_rights = options::target_rights(value).map_err(|Expected(what)| what)?;
+            }
             QUOTA => {
                 let (limit, amount) = options::quota(value).map_err(|Expected(what)| what)?;
                 self.quotas.set(limit, amount);
@@ -150,21 +159,25 @@ impl Options {
 mod tests {
     use super::*;
     use xenstore_core::Limit;
+    use xenstore_core::TargetRights;
 
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
-        let options = Options::parse("--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14");
+        let options = Options::parse(
+            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match",
+        );
         assert_eq!(options.event, Some(7));
         assert_eq!(options.quotas.get(Limit::Nodes), 5000);
         assert_eq!(options.trace, [TraceSwitch::InputOutput]);
         assert_eq!(options.event_timeout, 0);
         assert_eq!(options.features, 14);
+        assert_eq!(options.policy.target_rights, TargetRights::FirstMatch);
         assert!(options.unknown.is_empty());
     }
 
     #[test]
     fn unknown_words_are_named_and_the_rest_holds() {
-        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16");
+        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16 --target-rights=none");
         assert_eq!(options.event, Some(3));
         let said: Vec<String> = options.unknown.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -174,6 +187,7 @@ mod tests {
                 "option --priv-domid takes a domain number below 32752, not 'x': ignored",
                 "option --event takes an event channel port above 0, not '0': ignored",
                 "option --features takes a sum of 1, 2, 4 and 8, not '16': ignored",
+                "option --target-rights takes union or first-match, not 'none': ignored",
             ]
         );
     }

@@ -145,6 +145,7 @@ fn cold(
         own,
         features: options.features,
         event_timeout: options.event_timeout,
+        legacy: options.policy,
         // Names come from guests: the hash must not be the same at each start.
         hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
         quotas: options.quotas.clone(),

@@ -1,15 +1,15 @@
-//! An unmodified xenstored as a child process whose Xen is a [`Folder`].
+//! An unmodified Xenstore server as a child process whose Xen is a [`Folder`].
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::layout;
-use crate::packages::Xenstored;
+use crate::packages::{Product, Server};
 
 /// The preload library that build.rs made.
 const STAND_IN: &str = env!("NATIVE_RINGS_STAND_IN");
@@ -17,7 +17,7 @@ const STAND_IN: &str = env!("NATIVE_RINGS_STAND_IN");
 /// Seconds that a server may take for anything that is asked of it, with room for a busy machine.
 pub const PATIENCE: u64 = 20;
 
-/// A running xenstored. Killed when dropped.
+/// A running server. Killed when dropped.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
@@ -26,18 +26,30 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts Debian's C xenstored with these options and waits until it serves. Domain 0 must have been built.
-    pub fn start(folder: &mut Folder, xenstored: &Xenstored, options: &[String]) -> Result<Daemon, Failure> {
+    /// Starts one of Debian's servers and waits until it serves. Domain 0 must have been built. `options` are words of the
+    /// command line for C xenstored, and lines of the configuration file for oxenstored.
+    pub fn start(folder: &mut Folder, server: &Server, options: &[String]) -> Result<Daemon, Failure> {
         let at = |name: &str| folder.path().join(name);
         let (stand_in, run, messages) = (at("stand-in.so"), at("run"), at("messages"));
         fs::create_dir(&run).map_err(Failure::file(&run))?;
         // A path of our own, because LD_PRELOAD is split at blanks and colons.
         symlink(STAND_IN, &stand_in).map_err(Failure::file(&stand_in))?;
-        let libraries = xenstored.link_libraries(&at("libraries"))?;
+        let libraries = server.link_libraries(&at("libraries"))?;
         let output = File::create(&messages).map_err(Failure::file(&messages))?;
-        let mut command = Command::new(&xenstored.program);
-        // In the foreground, its database in memory.
-        command.args(["-N", "-I"]).args(options);
+        let mut command = Command::new(&server.program);
+        // In the foreground.
+        match server.product {
+            // Its database in memory; 4.18 and later know no other.
+            Product::C417 => command.args(["-N", "-I"]).args(options),
+            Product::C420 => command.arg("-N").args(options),
+            Product::OCaml417 => {
+                let configuration = at("oxenstored.conf");
+                let lines = configuration_of_oxenstored(&run, options);
+                fs::write(&configuration, lines).map_err(Failure::file(&configuration))?;
+                let alone = ["--no-fork", "--disable-socket", "--no-access-log", "--config-file"];
+                command.args(alone).arg(configuration)
+            }
+        };
         command
             .env_clear()
             .env("LD_PRELOAD", stand_in)
@@ -50,12 +62,12 @@ impl Daemon {
             .stderr(output);
         folder.expect_idle();
         let child = command.spawn().map_err(|source| Failure::Start {
-            program: xenstored.program.clone(),
+            program: server.program.clone(),
             source,
         })?;
         let mut daemon = Daemon {
             child,
-            program: xenstored.program.clone(),
+            program: server.program.clone(),
             messages,
         };
         while !folder.is_idle() {
@@ -94,6 +106,20 @@ impl Daemon {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
+
+/// What oxenstored must be told so that it writes nothing outside the folder, and where its Xen is.
+fn configuration_of_oxenstored(run: &Path, options: &[String]) -> String {
+    let run = run.display();
+    let mut lines = format!(
+        "pid-file = {run}/pid\nxenstored-log-file = {run}/log\nxenstored-log-level = null\npersistent = false\n\
+         xenstored-kva = /proc/xen/xsd_kva\nxenstored-port = /proc/xen/xsd_port\n"
+    );
+    for option in options {
+        lines.push_str(option);
+        lines.push('\n');
+    }
+    lines
 }
 
 impl Drop for Daemon {

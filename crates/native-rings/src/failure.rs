@@ -35,6 +35,8 @@ pub enum Failure {
     NoCache,
     /// A package does not contain what is needed of it.
     NotInPackages(PathBuf),
+    /// A program of another release is not in the cache.
+    NotFetched(&'static str),
     /// The server did not do all it had to within the time.
     Silent {
         /// Seconds waited.
@@ -57,6 +59,7 @@ impl fmt::Display for Failure {
             Failure::Ended { program, status, text } => write!(f, "{} ended, {status}: {text}", program.display()),
             Failure::NoCache => f.write_str("no cache folder: set XENSTORE_TEST_CACHE, XDG_CACHE_HOME or HOME"),
             Failure::NotInPackages(path) => write!(f, "{} is not among the unpacked packages", path.display()),
+            Failure::NotFetched(program) => write!(f, "{program} is not in the cache: `make fetch` fetches it"),
             Failure::Silent { seconds } => write!(f, "the server is not done after {seconds} s"),
         }
     }

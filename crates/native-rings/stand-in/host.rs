@@ -25,6 +25,7 @@ unsafe extern "C" {
     fn __errno_location() -> *mut c_int;
 }
 
+pub const ESRCH: c_int = 3;
 pub const EINVAL: c_int = 22;
 /// System call numbers of Linux on x86-64.
 pub const SYS_POLL: c_long = 7;

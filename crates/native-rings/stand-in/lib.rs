@@ -1,9 +1,10 @@
 //! The preload library: stands in for Xen's libraries, so that an unmodified `xenstored` runs as a plain process.
 //!
-//! It exports the functions of libxenctrl, libxenevtchn and libxengnttab (4.17) that xenstored calls, and the few of libc
-//! that tell it where it is: `open` (for /proc/xen), `poll` (to know when the server has done all it can), `clock_gettime`
-//! (so that the driver decides how fast time passes) and syslog (so that the host's log stays clean). It knows files and
-//! FIFOs in one folder, see `layout`; it knows nothing of Xenstore.
+//! It exports the functions of libxenctrl, libxenevtchn and libxengnttab that C xenstored (4.17, 4.20) and oxenstored
+//! (4.17) call, and the few of libc that tell them where they are: `open` (for /proc/xen), `poll` (to know when the server
+//! has done all it can), `clock_gettime` (so that the driver decides how fast time passes), `setrlimit` (oxenstored wants
+//! more files than a user may have) and syslog (so that the host's log stays clean). It knows files and FIFOs in one
+//! folder, see `layout`; it knows nothing of Xenstore.
 
 #[path = "../src/layout.rs"]
 #[allow(dead_code, reason = "each side uses a part of it")]
@@ -14,7 +15,7 @@ mod host;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use host::{EINVAL, Host, SYS_CLOCK_GETTIME, SYS_POLL, fail, munmap, read, real_open, syscall};
+use host::{EINVAL, ESRCH, Host, SYS_CLOCK_GETTIME, SYS_POLL, fail, munmap, read, real_open, syscall};
 
 /// What the handles of all three libraries point to; nobody looks into it.
 static HANDLE: u64 = 0;
@@ -22,6 +23,26 @@ static HANDLE: u64 = 0;
 fn handle() -> *mut c_void {
     Host::get();
     (&raw const HANDLE).cast_mut().cast()
+}
+
+/// What the hypervisor says of a domain.
+fn state_of(domid: u32) -> u8 {
+    Host::get()
+        .byte(layout::STATES, domid)
+        .map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst))
+}
+
+/// Maps the ring page of a domain that exists; null, with errno set, if there is none.
+fn page_of(domid: u32) -> *mut c_void {
+    let page = if state_of(domid) == layout::ABSENT {
+        std::ptr::null_mut()
+    } else {
+        Host::get().map(&format!("page-{domid}"), layout::PAGE)
+    };
+    if page.is_null() {
+        fail(EINVAL);
+    }
+    page
 }
 
 /// The beginning of `xc_dominfo_t` (xenctrl.h of 4.17): all of it that xenstored looks at.
@@ -53,10 +74,7 @@ unsafe extern "C" fn xc_domain_getinfo(
     _count: c_uint,
     info: *mut DomainInfo,
 ) -> c_int {
-    let state = Host::get()
-        .byte(layout::STATES, domid)
-        .map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
-    let flags = match state {
+    let flags = match state_of(domid) {
         layout::ALIVE => 1 << 5,
         layout::SHUTDOWN => 1 << 2,
         layout::DYING => 1 << 2 | 1,
@@ -72,6 +90,84 @@ unsafe extern "C" fn xc_domain_getinfo(
         })
     };
     1
+}
+
+/// `xc_domaininfo_t` of 4.17, the 112 bytes of `struct xen_domctl_getdomaininfo` (domctl.h); that of 4.20 is not shorter and
+/// begins alike. The domain's number, two bytes of padding, the flags; the servers look at no more.
+type DomctlInfo = [u32; 28];
+
+/// The flags of a domain in a [`DomctlInfo`]: bit 0 dying, 2 shut down, 5 running.
+fn domctl_info(domid: u32) -> Option<DomctlInfo> {
+    let flags = match state_of(domid) {
+        layout::ALIVE => 1 << 5,
+        layout::SHUTDOWN => 1 << 2,
+        layout::DYING => 1 << 2 | 1,
+        _ => return None,
+    };
+    let mut info = [0; 28];
+    info[0] = domid;
+    info[1] = flags;
+    Some(info)
+}
+
+/// What oxenstored asks. Of a domain that is not there Xen would tell the next; the server takes either for an error.
+///
+/// # Safety
+/// `info` has room for one `xc_domaininfo_t` of 4.17.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn xc_domain_getinfolist(
+    _handle: *mut c_void,
+    first: u32,
+    _count: c_uint,
+    info: *mut DomctlInfo,
+) -> c_int {
+    let Some(found) = domctl_info(first) else {
+        return 0;
+    };
+    // SAFETY: the caller has room for it.
+    unsafe { info.write(found) };
+    1
+}
+
+/// What C xenstored asks since 4.18.
+///
+/// # Safety
+/// `info` has room for one `xc_domaininfo_t`, or is null.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn xc_domain_getinfo_single(_handle: *mut c_void, domid: u32, info: *mut DomctlInfo) -> c_int {
+    let Some(found) = domctl_info(domid) else {
+        return fail(ESRCH);
+    };
+    if !info.is_null() {
+        // SAFETY: the caller has room for it.
+        unsafe { info.write(found) };
+    }
+    0
+}
+
+/// An `xc_error` that says that there is none: its code comes first, and nobody reads on if that is 0.
+static NO_ERROR: [u64; 2] = [0; 2];
+
+#[unsafe(no_mangle)]
+extern "C" fn xc_get_last_error(_handle: *mut c_void) -> *const c_void {
+    (&raw const NO_ERROR).cast()
+}
+
+/// How oxenstored maps a ring: by the frame that INTRODUCE names. Here each domain has one page, whatever its frame.
+#[unsafe(no_mangle)]
+extern "C" fn xc_map_foreign_range(
+    _handle: *mut c_void,
+    domid: u32,
+    _size: c_int,
+    _protection: c_int,
+    _frame: u64,
+) -> *mut c_void {
+    page_of(domid)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn setrlimit(_resource: c_int, _limit: *const c_void) -> c_int {
+    0
 }
 
 #[unsafe(no_mangle)]
@@ -96,18 +192,12 @@ extern "C" fn xengnttab_map_grant_ref(
     reference: u32,
     _protection: c_int,
 ) -> *mut c_void {
-    let state = Host::get()
-        .byte(layout::STATES, domid)
-        .map_or(layout::ABSENT, |state| state.load(Ordering::SeqCst));
-    let page = if reference == 1 && state != layout::ABSENT {
-        Host::get().map(&format!("page-{domid}"), layout::PAGE)
+    if reference == 1 {
+        page_of(domid)
     } else {
-        std::ptr::null_mut()
-    };
-    if page.is_null() {
         fail(EINVAL);
+        std::ptr::null_mut()
     }
-    page
 }
 
 /// # Safety
@@ -264,6 +354,16 @@ unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int
     };
     // SAFETY: `replaced` is a C string that lives during the call.
     unsafe { real_open(replaced.as_ptr(), flags, mode) }
+}
+
+/// As [`open`]: on x86-64 the two are one.
+///
+/// # Safety
+/// As open(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: u32) -> c_int {
+    // SAFETY: the caller's arguments.
+    unsafe { open(path, flags, mode) }
 }
 
 #[unsafe(no_mangle)]

@@ -1,6 +1,6 @@
 //! Makes a failing trace short: leaves out whatever can be left out while it still fails.
 
-use native_rings::packages::Xenstored;
+use native_rings::packages::Server;
 
 use crate::duel::{Duel, Mismatch};
 use crate::trace::Step;
@@ -9,7 +9,7 @@ use crate::trace::Step;
 const RUNS: u32 = 600;
 
 /// The shortest failing trace that was found, with its failure. `steps` fails at its last step.
-pub fn shrink(xenstored: &Xenstored, mut steps: Vec<Step>, mut failure: Box<Mismatch>) -> (Vec<Step>, Box<Mismatch>) {
+pub fn shrink(server: &Server, mut steps: Vec<Step>, mut failure: Box<Mismatch>) -> (Vec<Step>, Box<Mismatch>) {
     let mut size = steps.len() / 2;
     let mut runs = 0;
     while size > 0 && runs < RUNS {
@@ -19,8 +19,8 @@ pub fn shrink(xenstored: &Xenstored, mut steps: Vec<Step>, mut failure: Box<Mism
             let mut tried = steps.clone();
             tried.drain(at..(at + size).min(tried.len()));
             runs += 1;
-            match Duel::start(xenstored).map(|mut duel| duel.run(&tried)) {
-                Ok(Err((index, mismatch))) if mismatch.what == failure.what => {
+            match Duel::start(server).map(|mut duel| duel.run(&tried)) {
+                Ok(Err((index, mismatch))) if mismatch.is_like(&failure) => {
                     tried.truncate(index + 1);
                     steps = tried;
                     failure = mismatch;

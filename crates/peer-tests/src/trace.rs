@@ -137,6 +137,80 @@ pub fn steps(seed: u64, count: usize) -> Vec<Step> {
     steps
 }
 
+/// Short traces for what random ones seldom or never come to.
+pub fn rare() -> Vec<(&'static str, Vec<Step>)> {
+    let revive = |domid| Step::Revive { domid };
+    let life = |domid, life| Step::Life { domid, life };
+    let within = |kind: MessageType, payload: &str| match ask(0, kind, payload) {
+        Step::Request {
+            domid, kind, payload, ..
+        } => Step::Request {
+            domid,
+            within: Some(0),
+            kind,
+            payload,
+        },
+        other => other,
+    };
+    let commit = Step::End {
+        domid: 0,
+        which: 0,
+        commit: true,
+    };
+    vec![
+        (
+            "the domain after dom0 in C's list is released",
+            vec![revive(4), ask(0, Watch, "@releaseDomain|x|"), ask(0, Release, "4|")],
+        ),
+        (
+            "a shutdown is found again beside an end",
+            vec![
+                revive(5),
+                revive(4),
+                ask(0, Watch, "@releaseDomain|x|"),
+                life(5, Life::Shutdown),
+                ask(0, Resume, "5|"),
+                life(4, Life::Absent),
+            ],
+        ),
+        (
+            "the same, the other way round in C's list",
+            vec![
+                revive(4),
+                revive(5),
+                ask(0, Watch, "@releaseDomain|x|"),
+                life(5, Life::Shutdown),
+                ask(0, Resume, "5|"),
+                life(4, Life::Absent),
+            ],
+        ),
+        (
+            "a guest sees a node by its parent alone, and both are made in one transaction, the node being touched first",
+            vec![
+                revive(1),
+                ask(1, Watch, "/new|x|"),
+                Step::Start { domid: 0 },
+                within(Read, "/new/node|"),
+                within(Mkdir, "/new|"),
+                within(SetPerms, "/new|r0|"),
+                within(Write, "/new/node|v"),
+                within(SetPerms, "/new/node|n0|"),
+                commit.clone(),
+            ],
+        ),
+        (
+            "a node is made and removed in one transaction",
+            vec![
+                ask(0, Watch, "/tool|x|"),
+                Step::Start { domid: 0 },
+                within(Write, "/tool/node|v"),
+                within(Rm, "/tool/node|"),
+                commit,
+            ],
+        ),
+    ]
+}
+
 /// A request outside transactions; `|` stands for NUL.
 pub fn ask(domid: u16, kind: MessageType, payload: &str) -> Step {
     Step::Request {

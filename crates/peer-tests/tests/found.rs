@@ -1,7 +1,8 @@
 //! What these tests once found wrong in ours, each as short as it can be.
 #![forbid(unsafe_code)]
 
-use native_rings::{Life, packages};
+use native_rings::Life;
+use native_rings::packages::{self, Product};
 use peer_tests::duel::{Duel, Mismatch};
 use peer_tests::trace::Step;
 use xenstore_wire::MessageType::{self, *};
@@ -12,9 +13,9 @@ struct Both(Duel);
 
 impl Both {
     fn new() -> Both {
-        let xenstored =
-            packages::xenstored().unwrap_or_else(|failure| panic!("no C xenstored to compare with: {failure}"));
-        Both(Duel::start(&xenstored).unwrap_or_else(|failure| panic!("{failure}")))
+        let server = packages::obtain(Product::C417)
+            .unwrap_or_else(|failure| panic!("no C xenstored to compare with: {failure}"));
+        Both(Duel::start(&server).unwrap_or_else(|failure| panic!("{failure}")))
     }
 
     fn revive(&mut self, domid: u16) -> Told {

@@ -34,7 +34,7 @@ pub(crate) enum Refused {
 impl<M: Memory> Decision<'_, M> {
     /// Says what a failed request met: on the wire all limits look alike.
     pub fn log_refusal(&mut self, header: Header) {
-        let caller = self.caller.domid;
+        let caller = self.caller.domid();
         let why = match self.refused.take() {
             None => return,
             Some(Refused::Limit(limit, domid)) => {
@@ -55,8 +55,8 @@ impl<M: Memory> Decision<'_, M> {
 
     /// The limit of the caller, if it has any and `amount` is at it.
     pub fn over(&self, limit: Limit, amount: u64) -> bool {
-        let domid = self.caller.domid;
-        let reached = !self.caller.privileged
+        let domid = self.caller.domid();
+        let reached = !self.caller.exempt()
             && self
                 .domain(domid)
                 .is_some_and(|domain| domain.quotas.reached(limit, amount));
@@ -68,11 +68,11 @@ impl<M: Memory> Decision<'_, M> {
 
     /// The longest path (relative to its own) that the caller may name.
     pub fn path_limit(&self) -> Option<usize> {
-        if self.caller.privileged {
+        if self.caller.exempt() {
             return None;
         }
         let limit = self
-            .domain(self.caller.domid)
+            .domain(self.caller.domid())
             .map(|domain| domain.quotas.get(Limit::PathMax))
             .unwrap_or(0);
         (limit != 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX))
@@ -108,14 +108,14 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     pub fn memory_allows(&self, owner: DomId) -> Result<(), Errno> {
-        if self.caller.privileged {
+        if self.caller.exempt() {
             return Ok(());
         }
         let Some(domain) = self.domain(owner) else {
             return Ok(());
         };
         let (_, bytes) = self.charged_to(owner);
-        if owner != self.server.configuration.privileged && domain.quotas.reached(Limit::Memory, bytes) {
+        if !self.server.exempt(owner) && domain.quotas.reached(Limit::Memory, bytes) {
             self.refused.set(Some(Refused::Limit(Limit::Memory, owner)));
             return Err(Errno::ENOMEM);
         }
@@ -129,7 +129,7 @@ impl<M: Memory> Decision<'_, M> {
         let tree = &self.server.tree;
         let payload = value.saturating_add(permissions.saturating_mul(4));
         let needed = self.added.saturating_add(tree.cost_of(self.view.base(), path, payload));
-        let room = if self.caller.privileged {
+        let room = if self.caller.exempt() {
             tree.room_with_reserve()
         } else {
             tree.room().saturating_sub(self.kept_from_the_largest())
@@ -149,7 +149,7 @@ impl<M: Memory> Decision<'_, M> {
     /// are refused first, so that one guest cannot take it all from the others.
     fn kept_from_the_largest(&self) -> usize {
         let capacity = self.server.tree.capacity();
-        let (_, held) = self.charged_to(self.caller.domid);
+        let (_, held) = self.charged_to(self.caller.domid());
         let share = capacity / SHARE;
         if held > u64::try_from(share).unwrap_or(u64::MAX) {
             capacity / KEPT_FOR_SMALL

@@ -12,7 +12,7 @@ use crate::domain::{Domain, Maxima};
 use crate::record::{Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
 use crate::transaction::{Roots, Transaction};
-use crate::tree::{Memory, Root};
+use crate::tree::{Memory, NewNode, Root};
 use crate::watch::Watch;
 
 impl<M: Memory> Server<M> {
@@ -279,14 +279,18 @@ impl<M: Memory> Server<M> {
                 path,
                 value,
                 permissions,
+                label,
                 generation,
             } => {
-                // Generations only grow, so they order siblings by creation, whichever transaction made them.
-                let order = *generation;
-                let new = self
-                    .tree
-                    .create(root, path.as_path(), value, permissions, *generation, order);
-                (new, *generation)
+                let node = NewNode {
+                    value,
+                    permissions,
+                    label: *label,
+                    generation: *generation,
+                    // Generations only grow, so they order siblings by creation, whichever transaction made them.
+                    order: *generation,
+                };
+                (self.tree.create_node(root, path.as_path(), node), *generation)
             }
             NodeChange::SetValue {
                 path,

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use xenstore_wire::{DomId, Errno, atoi, strings};
+use xenstore_wire::{DomId, Errno, MessageType, atoi, strings};
 
 use crate::decision::{Answer, Decision, Outcome};
 use crate::domain::Maxima;
@@ -125,6 +125,7 @@ impl<M: Memory> Decision<'_, M> {
 
     fn limits_of(&self, domid: &[u8]) -> Outcome {
         let domid = u16::try_from(atoi(domid)).map(DomId).map_err(|_| Errno::ENOENT)?;
+        self.about(MessageType::Control, domid)?;
         let domain = self.domain(domid).ok_or(Errno::ENOENT)?;
         let connection = domain.connection.and_then(|id| self.server.connections.get(&id));
         let mut out = format!("Domain {domid}:\n");

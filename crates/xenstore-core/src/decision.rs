@@ -49,7 +49,7 @@ pub(crate) struct Decision<'s, M: Memory> {
     pub world: &'s dyn World,
     /// Who asks; none when the world itself does (a domain died).
     pub requester: Option<(ConnectionId, &'s Connection)>,
-    pub caller: Caller,
+    pub caller: Caller<'s>,
     /// Where node changes go.
     pub place: Place,
     /// The open transaction that the request names.
@@ -233,11 +233,7 @@ fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId
 impl<'s, M: Memory> Decision<'s, M> {
     /// A decision that no client asked for.
     pub fn new(server: &'s Server<M>, now: Time, world: &'s dyn World) -> Self {
-        let caller = Caller {
-            domid: server.configuration.privileged,
-            privileged: true,
-            target: None,
-        };
+        let caller = Caller::server(server.configuration.privileged);
         Decision {
             server,
             now,
@@ -345,7 +341,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     /// The request as the cause of what it makes us say, if it counts.
     pub fn cause(&self) -> Option<Cause> {
         let (connection, state) = self.requester?;
-        (!self.caller.privileged).then_some(Cause {
+        (!self.caller.exempt()).then_some(Cause {
             connection,
             request: state.requests,
         })
@@ -375,19 +371,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let kind = MessageType::from_wire(header.kind).ok_or(Errno::ENOSYS)?;
         match kind {
             T::WatchEvent | T::Error | T::Restrict => return Err(Errno::ENOSYS),
-            T::Control
-            | T::Introduce
-            | T::Release
-            | T::IsDomainIntroduced
-            | T::Resume
-            | T::SetTarget
-            | T::SetFeature
-            | T::GetQuota
-            | T::SetQuota
-                if !self.caller.privileged =>
-            {
-                return Err(Errno::EACCES);
-            }
+            _ if !self.caller.may_request(kind, None) => return Err(Errno::EACCES),
             _ => {}
         }
         if header.transaction_id != 0 && !matches!(kind, T::Watch | T::Unwatch) {
@@ -448,6 +432,15 @@ impl<'s, M: Memory> Decision<'s, M> {
                 connection: id,
                 id: transaction,
             }),
+        }
+    }
+
+    /// The caller may send such a request about this domain.
+    pub fn about(&self, kind: MessageType, domid: DomId) -> Result<(), Errno> {
+        if self.caller.may_request(kind, Some(domid)) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
         }
     }
 

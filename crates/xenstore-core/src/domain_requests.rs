@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use xenstore_wire::{DomId, Errno, Header, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
+use xenstore_wire::{DomId, Errno, Header, MessageType, PathBuf, Permissions, atoi, one_string, parse_domid, strings};
 
 use crate::connection::{Connection, ConnectionId, Epoch};
 use crate::decision::{Answer, Decision, Outcome};
@@ -20,6 +20,7 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::EINVAL);
         };
         let domid = parse_domid(domid).ok_or(Errno::EINVAL)?;
+        self.about(MessageType::Introduce, domid)?;
         let remote_port = u32::try_from(atoi(port))
             .ok()
             .filter(|port| *port > 0)
@@ -81,8 +82,9 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     /// The domain that RELEASE and RESUME may name: connected, neither privileged nor our own.
-    fn connected_domain(&self, payload: &[u8]) -> Result<DomId, Errno> {
+    fn connected_domain(&self, kind: MessageType, payload: &[u8]) -> Result<DomId, Errno> {
         let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        self.about(kind, domid)?;
         let configuration = &self.server.configuration;
         if domid == configuration.own || domid == configuration.privileged {
             return Err(Errno::EINVAL);
@@ -97,13 +99,13 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     pub fn release(&mut self, payload: &[u8]) -> Outcome {
-        let domid = self.connected_domain(payload)?;
+        let domid = self.connected_domain(MessageType::Release, payload)?;
         self.destroy(domid);
         Ok(Answer::ok())
     }
 
     pub fn resume(&mut self, payload: &[u8]) -> Outcome {
-        let domid = self.connected_domain(payload)?;
+        let domid = self.connected_domain(MessageType::Resume, payload)?;
         self.change(Change::ShutdownTold { domid, told: false });
         Ok(Answer::ok())
     }
@@ -115,6 +117,8 @@ impl<M: Memory> Decision<'_, M> {
         };
         let domid = parse_domid(domid).ok_or(Errno::EINVAL)?;
         let target = parse_domid(target).ok_or(Errno::EINVAL)?;
+        self.about(MessageType::SetTarget, domid)?;
+        self.about(MessageType::SetTarget, target)?;
         let (domid, target) = (self.connected(domid)?, self.connected(target)?);
         self.change(Change::TargetSet { domid, target });
         // What it was told so far in a transaction it was told with other rights.
@@ -124,6 +128,7 @@ impl<M: Memory> Decision<'_, M> {
 
     pub fn get_domain_path(&mut self, payload: &[u8]) -> Outcome {
         let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        self.about(MessageType::GetDomainPath, domid)?;
         let mut path = PathBuf::of_domain(domid).as_str().as_bytes().to_vec();
         path.push(0);
         Ok(Answer::Reply(path))
@@ -131,6 +136,7 @@ impl<M: Memory> Decision<'_, M> {
 
     pub fn is_domain_introduced(&mut self, payload: &[u8]) -> Outcome {
         let domid = one_string(payload).and_then(parse_domid).ok_or(Errno::EINVAL)?;
+        self.about(MessageType::IsDomainIntroduced, domid)?;
         let introduced = domid == DomId::SELF || self.domain(domid).is_some_and(|domain| domain.connection.is_some());
         Ok(Answer::Reply(if introduced {
             b"T\0".to_vec()
@@ -192,12 +198,12 @@ impl<M: Memory> Decision<'_, M> {
             let Some(found) = self.view.find(path.as_path()) else {
                 continue;
             };
-            let owned_by_it = found.entries().next().is_some_and(|owner| owner.domid == domid);
+            let owned_by_it = found.entries().iter().next().is_some_and(|owner| owner.domid == domid);
             if owned_by_it && path.as_path().parent().is_some() {
                 owned.push(path);
                 continue;
             }
-            if found.entries().any(|entry| entry.domid == domid)
+            if found.entries().iter().any(|entry| entry.domid == domid)
                 && let Some(rest) = self.without(&found.permissions(), domid)
             {
                 named.push((path.clone(), rest));
@@ -205,7 +211,8 @@ impl<M: Memory> Decision<'_, M> {
             stack.extend(self.view.children(path.as_path()).into_iter().rev());
         }
         for path in &owned {
-            self.remove_node(path);
+            // The caller is the server itself, which may remove everything.
+            let _allowed = self.remove_node(path);
         }
         for (path, permissions) in &named {
             // Nothing visible changes for anyone who lives: no event. It cannot fail for want of room, since it shrinks.

@@ -8,7 +8,8 @@ use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType, PAYLOAD_MAX, Path, 
 
 use crate::connection::{Connection, ConnectionId, QueuedMessage};
 use crate::decision::{Decision, message};
-use crate::policy::{Caller, Rights};
+use crate::node_requests::special_object;
+use crate::policy::{Caller, Entries, Object, Rights};
 use crate::record::{Output, Place, SpecialName};
 use crate::transaction::Transaction;
 use crate::tree::{Memory, fingerprint};
@@ -134,22 +135,26 @@ impl<M: Memory> Decision<'_, M> {
         }
     }
 
-    fn may_see(&self, caller: &Caller, path: Path<'_>, before: Option<&Permissions>, parent_counts: bool) -> bool {
-        let reads = |entries: &mut dyn Iterator<Item = xenstore_wire::Permission>| {
-            let entries: Vec<_> = entries.collect();
-            caller.rights(entries.into_iter()).include(Rights::READ)
-        };
-        if caller.privileged {
-            return true;
+    fn may_see(&self, caller: &Caller<'_>, path: Path<'_>, before: Option<&Permissions>, parent_counts: bool) -> bool {
+        let now = |path| self.view.find(path).map(|found| found.object(path));
+        let before = before.map(|list| Object {
+            name: path.as_str(),
+            permissions: Entries::List(list.entries()),
+            label: self.label_of(path),
+        });
+        let present = [Some(path), path.parent()]
+            .into_iter()
+            .flatten()
+            .filter(|_| parent_counts);
+        caller.may_see(&mut before.into_iter().chain(present.filter_map(now)))
+    }
+
+    /// The label of a node that is there, or was until this change.
+    fn label_of(&self, path: Path<'_>) -> u32 {
+        match self.view.find(path) {
+            Some(found) => found.label(),
+            None => (self.server.tree.find(self.server.current(), path)).map_or(0, |node| node.label()),
         }
-        if before.is_some_and(|list| reads(&mut list.entries().iter().copied())) {
-            return true;
-        }
-        if !parent_counts {
-            return false;
-        }
-        let sees = |path| self.view.find(path).is_some_and(|found| reads(&mut found.entries()));
-        sees(path) || path.parent().is_some_and(sees)
     }
 
     /// Puts an event into a connection's queue, unless the same one still waits there, or its owner's memory is used up.
@@ -185,9 +190,9 @@ impl<M: Memory> Decision<'_, M> {
         if !path.starts_with('@') && (state.queue.holds_event(&bytes) || self.makes_event(connection, print, &bytes)) {
             return;
         }
-        let privileged = state.domid == server.configuration.privileged;
+        let exempt = server.caller(state).exempt();
         let timeout = server.configuration.event_timeout;
-        let deadline = (!privileged && timeout != 0).then(|| self.now.after_seconds(timeout));
+        let deadline = (!exempt && timeout != 0).then(|| self.now.after_seconds(timeout));
         let cause = self.cause();
         let message = QueuedMessage {
             bytes,
@@ -216,7 +221,7 @@ impl<M: Memory> Decision<'_, M> {
     /// within the receiver's memory (XSA-326), and within its share of a store that is small.
     fn memory_allows_event(&self, receiver: &Connection, connection: ConnectionId, length: usize) -> bool {
         let server = self.server;
-        if receiver.domid == server.configuration.privileged {
+        if server.caller(receiver).exempt() {
             return true;
         }
         let made = self.event_memory.get(&connection).copied().unwrap_or(0);
@@ -258,7 +263,7 @@ impl<M: Memory> Decision<'_, M> {
             };
             let caller = server.caller(state);
             let allowed =
-                permissions.is_some_and(|list| caller.rights(list.entries().iter().copied()).include(Rights::READ));
+                permissions.is_some_and(|list| caller.rights(&special_object(name, list)).include(Rights::READ));
             if allowed {
                 self.queue_event(connection, &path, &watch.token);
             }

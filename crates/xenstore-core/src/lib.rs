@@ -70,6 +70,7 @@ pub use connection::{
 };
 pub use domain::Domain;
 pub use input::{Channel, ConnectFailure, DomainState, Input, Time, World};
+pub use policy::{Entries, Legacy, Object, Policy, Rights, Subject, TargetRights};
 pub use quota::{Limit, Quotas};
 pub use record::{Action, Change, CrashKind, NodeChange, Output, Place, Record, Waiting};
 pub use server::{Configuration, Server};

@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use xenstore_wire::{DomId, Errno, atoi, parse_domid, strings};
+use xenstore_wire::{DomId, Errno, MessageType, atoi, parse_domid, strings};
 
 use crate::control::text;
 use crate::decision::{Answer, Decision, Outcome};
@@ -20,22 +20,22 @@ const DOMID_ANY: u32 = 8;
 impl<M: Memory> Decision<'_, M> {
     /// The caller may give a WATCH a depth.
     pub fn watch_depth_is_offered(&self) -> bool {
-        self.server.features_of(self.caller.domid) & WATCH_DEPTH != 0
+        self.server.features_of(self.caller.domid()) & WATCH_DEPTH != 0
     }
 
     /// The caller may name every domain in a permission.
     pub fn domid_any_is_offered(&self) -> bool {
-        self.server.features_of(self.caller.domid) & DOMID_ANY != 0
+        self.server.features_of(self.caller.domid()) & DOMID_ANY != 0
     }
 
     pub fn get_feature(&mut self, payload: &[u8]) -> Outcome {
         let mut arguments = strings(payload);
         let Some(domid) = arguments.next() else {
-            return number(self.server.features_of(self.caller.domid));
+            return number(self.server.features_of(self.caller.domid()));
         };
-        if !self.caller.privileged {
-            return Err(Errno::EACCES);
-        }
+        // Who may not ask learns nothing of what it asked.
+        let about = parse_domid(domid);
+        self.about(MessageType::GetFeature, about.unwrap_or(DomId::INVALID))?;
         if arguments.next().is_some() {
             return Err(Errno::EINVAL);
         }
@@ -49,7 +49,7 @@ impl<M: Memory> Decision<'_, M> {
         let (Some(domid), Some(features), None) = (arguments.next(), arguments.next(), arguments.next()) else {
             return Err(Errno::EINVAL);
         };
-        let domid = self.existing(domid)?;
+        let domid = self.existing_for(MessageType::SetFeature, domid)?;
         let features = atoi(features).cast_unsigned();
         if self.domain(domid).is_some_and(|domain| domain.connection.is_some()) {
             return Err(Errno::EBUSY);
@@ -69,7 +69,7 @@ impl<M: Memory> Decision<'_, M> {
                 return text(Limit::ALL.map(Limit::name).join(" "));
             }
             [name] => (None, name),
-            [domid, name] => (Some(self.existing(domid)?), name),
+            [domid, name] => (Some(self.existing_for(MessageType::GetQuota, domid)?), name),
             _ => return Err(Errno::EINVAL),
         };
         let limit = Limit::from_name(name).ok_or(Errno::EINVAL)?;
@@ -83,7 +83,7 @@ impl<M: Memory> Decision<'_, M> {
         let arguments: Vec<&[u8]> = strings(payload).take(4).collect();
         let (domid, name, value) = match *arguments.as_slice() {
             [name, value] => (None, name, value),
-            [domid, name, value] => (Some(self.existing(domid)?), name, value),
+            [domid, name, value] => (Some(self.existing_for(MessageType::SetQuota, domid)?), name, value),
             _ => return Err(Errno::EINVAL),
         };
         let limit = Limit::from_name(name).ok_or(Errno::EINVAL)?;
@@ -95,6 +95,12 @@ impl<M: Memory> Decision<'_, M> {
             None => Change::DefaultLimit { limit, value },
         });
         Ok(Answer::ok())
+    }
+
+    fn existing_for(&mut self, kind: MessageType, text: &[u8]) -> Result<DomId, Errno> {
+        let domid = self.existing(text)?;
+        self.about(kind, domid)?;
+        Ok(domid)
     }
 
     /// A domain that is known, or exists and becomes known by being named.

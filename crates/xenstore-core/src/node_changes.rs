@@ -3,13 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use xenstore_wire::{Errno, PathBuf, Permissions};
+use xenstore_wire::{Errno, Path, PathBuf, Permissions};
 
 use crate::account::node_size;
 use crate::decision::Decision;
 use crate::overlay::ChangedNode;
 use crate::quota::Limit;
 use crate::record::{Change, NodeChange};
+use crate::transaction::Facets;
 use crate::tree::Memory;
 
 impl<M: Memory> Decision<'_, M> {
@@ -17,8 +18,9 @@ impl<M: Memory> Decision<'_, M> {
     pub fn create_node(&mut self, path: &PathBuf, value: &[u8], permissions: Permissions) -> Result<(), Errno> {
         let owner = permissions.owner();
         let entries = permissions.entries().len();
+        let label = self.label_of_new(path)?;
         self.room(path.as_path(), value.len(), entries)?;
-        let (nodes, _) = self.charged_to(self.caller.domid);
+        let (nodes, _) = self.charged_to(self.caller.domid());
         if self.over(Limit::Nodes, u64::try_from(nodes).unwrap_or(0).saturating_add(1))
             || self.over(Limit::NodeSize, node_size(value.len(), entries, 0))
         {
@@ -30,7 +32,7 @@ impl<M: Memory> Decision<'_, M> {
             let name = (path.as_path().name().len() as u64).saturating_add(1);
             let names = found.child_names().saturating_add(name);
             let parent_owner = found.permissions().owner();
-            let size = node_size(found.value().len(), found.entries().count(), names);
+            let size = node_size(found.value().len(), found.entries().iter().count(), names);
             if self.over(Limit::NodeSize, size) {
                 return Err(Errno::ENOSPC);
             }
@@ -42,6 +44,7 @@ impl<M: Memory> Decision<'_, M> {
         let node = ChangedNode {
             value: Box::from(value),
             permissions: permissions.clone(),
+            label,
             child_names: 0,
         };
         self.view.create(path, node);
@@ -50,10 +53,24 @@ impl<M: Memory> Decision<'_, M> {
             path: path.clone(),
             value: Box::from(value),
             permissions,
+            label,
             generation,
         };
         self.node(change);
         Ok(())
+    }
+
+    /// What the policy marks a new node with, if it lets the caller make it.
+    fn label_of_new(&mut self, path: &PathBuf) -> Result<u32, Errno> {
+        let above = path.as_path().parent().unwrap_or(Path::ROOT);
+        let found = self.view.find(above).ok_or(Errno::ENOENT)?;
+        let (name, parent) = (path.as_path().as_str(), found.object(above));
+        let label = self.caller.label_of_new(name, &parent);
+        if self.caller.may_create(name, label, &parent) {
+            return Ok(label);
+        }
+        self.observe(path, Facets::WRITING)?;
+        Err(Errno::EACCES)
     }
 
     pub fn set_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
@@ -107,7 +124,7 @@ impl<M: Memory> Decision<'_, M> {
     }
 
     /// Removes a node and all below it; the events of each are told while it can still be seen, deepest first.
-    pub fn remove_node(&mut self, path: &PathBuf) {
+    pub fn remove_node(&mut self, path: &PathBuf) -> Result<(), Errno> {
         // A list of (path, visited), not recursion: a guest chooses how deep its tree is (XSA-418).
         let mut stack: Vec<(PathBuf, bool)> = Vec::from([(path.clone(), false)]);
         while let Some((node, visited)) = stack.pop() {
@@ -122,8 +139,12 @@ impl<M: Memory> Decision<'_, M> {
                 continue;
             }
             if let Some(found) = self.view.find(node.as_path()) {
+                if !self.caller.may_remove(&found.object(node.as_path())) {
+                    self.observe(path, Facets::WRITING)?;
+                    return Err(Errno::EACCES);
+                }
                 let owner = found.permissions().owner();
-                let size = node_size(found.value().len(), found.entries().count(), found.child_names())
+                let size = node_size(found.value().len(), found.entries().iter().count(), found.child_names())
                     .saturating_add(node.as_path().as_str().len() as u64);
                 self.charge(owner, -1, i64::try_from(size).unwrap_or(i64::MAX).saturating_neg());
             }
@@ -146,6 +167,7 @@ impl<M: Memory> Decision<'_, M> {
             path: path.clone(),
             generation,
         });
+        Ok(())
     }
 
     fn node(&mut self, change: NodeChange) {

@@ -10,7 +10,7 @@ use xenstore_wire::{
 
 use crate::decision::{Answer, Decision, Outcome};
 use crate::overlay::View;
-use crate::policy::{Caller, Rights};
+use crate::policy::{Caller, Entries, Object, Rights};
 use crate::quota::Limit;
 use crate::record::{Change, SpecialName};
 use crate::transaction::{Facets, Write};
@@ -20,36 +20,33 @@ use crate::tree::Memory;
 /// whether the node exists.
 pub(crate) fn access<M: Memory>(
     view: &View<'_, M>,
-    caller: &Caller,
+    caller: &Caller<'_>,
     path: Path<'_>,
     wanted: Rights,
 ) -> Result<(), Errno> {
     let errno = match view.find(path) {
-        Some(found) if caller.rights(found.entries()).include(wanted) => return Ok(()),
+        Some(found) if caller.rights(&found.object(path)).include(wanted) => return Ok(()),
         Some(_) => Errno::EACCES,
         None => Errno::ENOENT,
     };
     let above = path.parent().unwrap_or(Path::ROOT);
     match view.nearest(above) {
-        Some((_, found)) if caller.rights(found.entries()).touch(wanted) => Err(errno),
+        Some((above, found)) if caller.rights(&found.object(above)).touch(wanted) => Err(errno),
         _ => Err(Errno::EACCES),
     }
 }
 
 /// The nodes that must be made so that `path` exists, topmost first, and the permissions that each gets: those of the nearest
-/// node that is there; what an unprivileged domain makes is its own.
+/// node that is there, for the owner that the policy says.
 pub(crate) fn to_be_made<M: Memory>(
     view: &View<'_, M>,
-    caller: &Caller,
+    caller: &Caller<'_>,
     path: Path<'_>,
 ) -> Option<(Vec<PathBuf>, Permissions)> {
     let (nearest, found) = view.nearest(path)?;
     let inherited = found.permissions();
-    let permissions = if caller.privileged {
-        inherited
-    } else {
-        inherited.with_owner(caller.domid)
-    };
+    let owner = caller.owner_of_new(inherited.owner());
+    let permissions = inherited.with_owner(owner);
     let missing = path.ancestors().take_while(|above| *above != nearest);
     let mut missing: Vec<PathBuf> = missing.map(|above| above.to_owned()).collect();
     missing.reverse();
@@ -65,9 +62,18 @@ fn special_name(kind: SpecialKind) -> Result<SpecialName, Errno> {
     }
 }
 
+/// A special node as a policy sees it.
+pub(crate) fn special_object(name: SpecialName, list: &Permissions) -> Object<'_> {
+    Object {
+        name: name.as_str(),
+        permissions: Entries::List(list.entries()),
+        label: 0,
+    }
+}
+
 impl<M: Memory> Decision<'_, M> {
     fn path(&self, bytes: &[u8]) -> Result<PathBuf, Errno> {
-        let resolved = resolve(bytes, self.caller.domid, self.path_limit()).map_err(|_| Errno::EINVAL)?;
+        let resolved = resolve(bytes, self.caller.domid(), self.path_limit()).map_err(|_| Errno::EINVAL)?;
         Ok(resolved.path)
     }
 
@@ -147,7 +153,7 @@ impl<M: Memory> Decision<'_, M> {
 
     pub fn get_permissions(&mut self, payload: &[u8]) -> Outcome {
         let argument = one_string(payload).ok_or(Errno::EINVAL)?;
-        let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
+        let target = resolve_with_special(argument, self.caller.domid(), self.path_limit());
         let permissions = match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
                 self.ask(&resolved.path, Facets::PERMISSIONS)?;
@@ -178,14 +184,14 @@ impl<M: Memory> Decision<'_, M> {
     ) -> Result<(SpecialName, Permissions), Errno> {
         let known = name.ok().and_then(|name| Some((name, self.server.special.get(&name)?)));
         let errno = match known {
-            Some((name, list)) if self.caller.rights(list.entries().iter().copied()).include(wanted) => {
+            Some((name, list)) if self.caller.rights(&special_object(name, list)).include(wanted) => {
                 return Ok((name, list.clone()));
             }
             Some(_) => Errno::EACCES,
             None => Errno::ENOENT,
         };
         match self.view.find(Path::ROOT) {
-            Some(root) if self.caller.rights(root.entries()).touch(wanted) => Err(errno),
+            Some(root) if self.caller.rights(&root.object(Path::ROOT)).touch(wanted) => Err(errno),
             _ => Err(Errno::EACCES),
         }
     }
@@ -261,8 +267,7 @@ impl<M: Memory> Decision<'_, M> {
         let (errno, facets) = match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
             Ok(()) if root => (Errno::EINVAL, Facets::WRITING),
             Ok(()) => {
-                self.remove_node(path);
-                return Ok(());
+                return self.remove_node(path);
             }
             Err(Errno::ENOENT) => {
                 let parent = path.as_path().parent();
@@ -299,7 +304,7 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::ENOENT);
         }
         let permissions = Permissions::from_entries(entries).ok_or(Errno::EINVAL)?;
-        let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
+        let target = resolve_with_special(argument, self.caller.domid(), self.path_limit());
         match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
                 let top = self.top_of(&resolved.path);
@@ -309,7 +314,12 @@ impl<M: Memory> Decision<'_, M> {
             Target::Special(special) => {
                 // Special nodes are outside all transactions: the change holds at once.
                 let (name, before) = self.special_permissions(special_name(special.kind()), Rights::OWN)?;
-                self.may_own(before.owner(), permissions.owner())?;
+                if !self
+                    .caller
+                    .may_give(&special_object(name, &before), permissions.owner())
+                {
+                    return Err(Errno::EPERM);
+                }
                 self.change(Change::SpecialPermissions { name, permissions });
             }
         }
@@ -321,23 +331,15 @@ impl<M: Memory> Decision<'_, M> {
             self.observe(path, Facets::OWNING)?;
             return Err(errno);
         }
-        let before = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?.permissions();
-        if let Err(errno) = self.may_own(before.owner(), permissions.owner()) {
+        let found = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?;
+        let before = found.permissions();
+        if !self.caller.may_give(&found.object(path.as_path()), permissions.owner()) {
             self.observe(path, Facets::OWNING.and(Facets::OWNER))?;
-            return Err(errno);
+            return Err(Errno::EPERM);
         }
         self.replace_permissions(path, permissions)?;
         self.tell(path, Some(before));
         Ok(())
-    }
-
-    /// XSA-352: only the privileged domain may give a node away.
-    fn may_own(&self, before: DomId, after: DomId) -> Result<(), Errno> {
-        if self.caller.privileged || before == after {
-            Ok(())
-        } else {
-            Err(Errno::EPERM)
-        }
     }
 
     /// A permission may name domains that exist. One that does not becomes known here, so that its end is noticed and a

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::policy::TargetRights;
 use crate::quota::Limit;
 use crate::settings::TraceSwitch;
 
@@ -30,6 +31,15 @@ pub fn quota(value: &str) -> Result<(Limit, u32), Expected> {
 pub fn trace(value: &str) -> Result<TraceSwitch, Expected> {
     let switch = TraceSwitch::ALL.into_iter().find(|switch| switch.name() == value);
     switch.ok_or(Expected("io or obj"))
+}
+
+/// The value of `--target-rights`: `union` or `first-match`.
+pub fn target_rights(value: &str) -> Result<TargetRights, Expected> {
+    match value {
+        "union" => Ok(TargetRights::Union),
+        "first-match" => Ok(TargetRights::FirstMatch),
+        _ => Err(Expected("union or first-match")),
+    }
 }
 
 #[cfg(test)]

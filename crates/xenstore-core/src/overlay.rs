@@ -5,8 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use xenstore_wire::{Path, PathBuf, Permission, Permissions};
+use xenstore_wire::{Path, PathBuf, Permissions};
 
+use crate::policy::{Entries, Object};
 use crate::tree::{Memory, Node, Root, Tree};
 
 /// A node that was changed or made.
@@ -14,6 +15,8 @@ use crate::tree::{Memory, Node, Root, Tree};
 pub(crate) struct ChangedNode {
     pub value: Box<[u8]>,
     pub permissions: Permissions,
+    /// What a policy gave it when it was made; 0 = none.
+    pub label: u32,
     /// Bytes of its children's names, each with a NUL.
     pub child_names: u64,
 }
@@ -34,7 +37,7 @@ pub(crate) enum Found<'v> {
     Changed(&'v ChangedNode),
 }
 
-impl Found<'_> {
+impl<'v> Found<'v> {
     pub fn value(&self) -> &[u8] {
         match self {
             Found::Tree(node) => node.value(),
@@ -49,12 +52,30 @@ impl Found<'_> {
         }
     }
 
-    pub fn entries(&self) -> impl Iterator<Item = Permission> + Clone + '_ {
-        let (tree, changed) = match self {
-            Found::Tree(node) => (Some(node.permissions().iter()), None),
-            Found::Changed(node) => (None, Some(node.permissions.entries().iter().copied())),
-        };
-        tree.into_iter().flatten().chain(changed.into_iter().flatten())
+    pub fn entries(&self) -> Entries<'v> {
+        match self {
+            Found::Tree(node) => Entries::Stored(node.permissions()),
+            Found::Changed(node) => Entries::List(node.permissions.entries()),
+        }
+    }
+
+    pub fn label(&self) -> u32 {
+        match self {
+            Found::Tree(node) => node.label(),
+            Found::Changed(node) => node.label,
+        }
+    }
+
+    /// As a policy sees it; `path` is its own.
+    pub fn object<'o>(&self, path: Path<'o>) -> Object<'o>
+    where
+        'v: 'o,
+    {
+        Object {
+            name: path.as_str(),
+            permissions: self.entries(),
+            label: self.label(),
+        }
     }
 
     pub fn permissions(&self) -> Permissions {
@@ -68,6 +89,7 @@ impl Found<'_> {
         ChangedNode {
             value: self.value().into(),
             permissions: self.permissions(),
+            label: self.label(),
             child_names: self.child_names(),
         }
     }

@@ -153,6 +153,8 @@ pub enum NodeChange {
         value: Box<[u8]>,
         /// Its permissions.
         permissions: Permissions,
+        /// What the policy marks it with; 0 = nothing.
+        label: u32,
         /// Its generation, its parent's new generation and its place in the order of creation.
         generation: u64,
     },

@@ -14,7 +14,7 @@ use crate::tree::Memory;
 /// The transaction's own view, going along with its commit.
 pub(crate) struct Rehearsal<'s, M: Memory> {
     then: View<'s, M>,
-    caller: Caller,
+    caller: Caller<'s>,
     open: &'s Transaction,
     /// The newest write after which something was observed: later ones need not be done again here.
     last: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Rehearsal<'s, M: Memory> {
 
 impl<'s, M: Memory> Rehearsal<'s, M> {
     /// Begins with the snapshot.
-    pub fn new(snapshot: View<'s, M>, caller: Caller, open: &'s Transaction) -> Self {
+    pub fn new(snapshot: View<'s, M>, caller: Caller<'s>, open: &'s Transaction) -> Self {
         let last = open.observed.last_key_value().map_or(0, |(moment, _)| *moment);
         Rehearsal {
             then: snapshot,
@@ -114,15 +114,21 @@ impl<'s, M: Memory> Rehearsal<'s, M> {
     }
 }
 
-fn make<M: Memory>(view: &mut View<'_, M>, caller: &Caller, path: &PathBuf, value: &[u8]) {
+fn make<M: Memory>(view: &mut View<'_, M>, caller: &Caller<'_>, path: &PathBuf, value: &[u8]) {
     let Some((missing, permissions)) = to_be_made(view, caller, path.as_path()) else {
         return;
     };
     for node in &missing {
         let value = if node == path { value } else { &[] };
+        let above = node.as_path().parent().unwrap_or(Path::ROOT);
+        let parent = view.find(above);
+        let label = parent.map_or(0, |parent| {
+            caller.label_of_new(node.as_path().as_str(), &parent.object(above))
+        });
         let made = ChangedNode {
             value: value.into(),
             permissions: permissions.clone(),
+            label,
             child_names: 0,
         };
         view.create(node, made);

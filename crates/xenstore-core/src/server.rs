@@ -9,7 +9,7 @@ use xenstore_wire::{Access, DomId, Path, Permissions};
 use crate::connection::{Connection, ConnectionId};
 use crate::domain::{Domain, Maxima};
 use crate::input::{Input, Time, World};
-use crate::policy::Caller;
+use crate::policy::{Caller, Legacy, Policy, Subject};
 use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
 use crate::settings::{Settings, TraceSwitch};
@@ -27,6 +27,8 @@ pub struct Configuration {
     pub features: u32,
     /// Seconds after which an event that an unprivileged client does not take is dropped; 0 = never. C's default is 20.
     pub event_timeout: u32,
+    /// Who may do what, unless another policy is set ([`Server::set_policy`]).
+    pub legacy: Legacy,
     /// Seeds the hash of node names.
     pub hash_seed: u64,
     /// The limits of domains, until an administrator sets others.
@@ -44,6 +46,7 @@ impl Default for Configuration {
             own: DomId::DOM0,
             features: 0,
             event_timeout: 20,
+            legacy: Legacy::default(),
             hash_seed: 0,
             quotas: Quotas::default(),
             debug_crash: false,
@@ -66,6 +69,8 @@ pub struct EventFigures {
 #[derive(Clone)]
 pub struct Server<M: Memory> {
     pub(crate) configuration: Configuration,
+    /// Another policy than that of the configuration. Code, not state.
+    pub(crate) policy: Option<&'static dyn Policy>,
     pub(crate) tree: Tree<M>,
     /// The newest generation given to a node.
     pub(crate) generation: u64,
@@ -116,6 +121,7 @@ impl<M: Memory> Server<M> {
             maxima: Maxima::default(),
             events: EventFigures::default(),
             requests: 0,
+            policy: None,
             configuration,
         };
         server.domains.insert(
@@ -133,6 +139,7 @@ impl<M: Memory> Server<M> {
                     path: path.to_owned(),
                     value: [].into(),
                     permissions,
+                    label: 0,
                     generation,
                 },
             );
@@ -189,7 +196,7 @@ impl<M: Memory> Server<M> {
         if connection.ignored.is_some() || connection.waiting.is_some() || connection.is_behind() {
             return false;
         }
-        if connection.domid == self.configuration.privileged {
+        if self.caller(connection).exempt() {
             return true;
         }
         self.domains.get(&connection.domid).is_none_or(|domain| {
@@ -236,16 +243,28 @@ impl<M: Memory> Server<M> {
         self.tree.tidy(budget);
     }
 
-    pub(crate) fn caller(&self, connection: &Connection) -> Caller {
+    /// From now on this policy decides who may do what. It is to be set for each server that is made or restored, before the
+    /// first input: nothing of it is saved.
+    pub fn set_policy(&mut self, policy: &'static dyn Policy) {
+        self.policy = Some(policy);
+    }
+
+    /// No limits hold for this domain: it is the host's, not a guest.
+    pub fn exempt(&self, domid: DomId) -> bool {
+        self.caller_of(domid).exempt()
+    }
+
+    pub(crate) fn caller(&self, connection: &Connection) -> Caller<'_> {
         self.caller_of(connection.domid)
     }
 
-    fn caller_of(&self, domid: DomId) -> Caller {
-        Caller {
+    fn caller_of(&self, domid: DomId) -> Caller<'_> {
+        let subject = Subject {
             domid,
             privileged: domid == self.configuration.privileged,
             target: self.domains.get(&domid).and_then(|domain| domain.target),
-        }
+        };
+        Caller::new(subject, self.policy.unwrap_or(&self.configuration.legacy))
     }
 
     /// The root that a request sees: its transaction's, or the store's.

@@ -13,7 +13,7 @@ use crate::watch::WatchPath;
 
 impl<M: Memory> Decision<'_, M> {
     fn watch_path(&self, argument: &[u8]) -> Result<WatchPath, Errno> {
-        let target = resolve_with_special(argument, self.caller.domid, self.path_limit());
+        let target = resolve_with_special(argument, self.caller.domid(), self.path_limit());
         Ok(match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => WatchPath::Node {
                 path: resolved.path,

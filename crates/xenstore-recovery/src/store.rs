@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use xenstore_core::tree::Root;
-use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Record, Server, Time, World};
+use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Policy, Record, Server, Time, World};
 
 use crate::checkpoint;
 use crate::extents::{DurablePages, NotOurs, TooSmall};
@@ -199,6 +199,11 @@ impl<P: Pages> Store<P> {
     /// The state.
     pub fn server(&self) -> &Server<DurablePages<P>> {
         &self.server
+    }
+
+    /// From now on this policy decides who may do what: see [`Server::set_policy`].
+    pub fn set_policy(&mut self, policy: &'static dyn Policy) {
+        self.server.set_policy(policy);
     }
 
     /// Decides an input and commits what comes of it. Returns what the machine has to do, once this is sealed.

@@ -372,8 +372,8 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// Writes a line, unless the domain that caused it has caused too many.
     fn log(&mut self, about: Option<DomId>, subject: Subject, line: String) {
-        let privileged = self.store.server().configuration().privileged;
-        let limited = about.filter(|domid| *domid != privileged);
+        let server = self.store.server();
+        let limited = about.filter(|domid| !server.exempt(*domid));
         if limited.is_none_or(|domid| self.quiet.allows(domid, subject, self.now)) {
             self.machine.log(line);
         }

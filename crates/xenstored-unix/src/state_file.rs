@@ -198,6 +198,11 @@ impl StateFile {
         // What an attempt to make it left is thrown away first.
         self.file.set_len(0).map_err(self.failed("cannot empty"))?;
         reserve(&self.file, pages).map_err(self.failed("there is no room for"))?;
+        // The name must outlive the host as the content does.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())
+            .map_err(self.failed("cannot sync the folder of"))?;
         self.mark(Status::New)?;
         Ok(vec![0; pages])
     }

@@ -52,6 +52,7 @@ pub use memory::{CHUNK, Memory, PlainMemory};
 pub use open::{Corrupt, Unreadable};
 pub use permissions::PermissionsView;
 pub use room::Figures;
+pub use update::NewNode;
 
 /// One state of the whole store: the id of the block of its root node.
 ///

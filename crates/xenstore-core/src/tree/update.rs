@@ -25,6 +25,21 @@ struct Step {
     hash: u32,
 }
 
+/// A node to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewNode<'a> {
+    /// Its value, at most [`VALUE_MAX`] bytes.
+    pub value: &'a [u8],
+    /// Its permissions, at most [`PERMISSIONS_MAX`] entries.
+    pub permissions: &'a Permissions,
+    /// Its security label; 0 = none, and takes no memory.
+    pub label: u32,
+    /// Its generation, and its parent's from now on.
+    pub generation: u64,
+    /// Its place among its siblings: it need not be the largest so far, but no sibling may have the same.
+    pub order: u64,
+}
+
 /// Why an update gives back the root it was given.
 enum Refused {
     Impossible,
@@ -38,8 +53,7 @@ impl From<Exhausted> for Refused {
 }
 
 impl<M: Memory> Tree<M> {
-    /// A new node. Its parent must exist and gets the same generation; the node must not exist. `order` is its place
-    /// among its siblings: it need not be the largest so far, but no sibling may have the same.
+    /// A new node without a label: see [`Tree::create_node`].
     pub fn create(
         &mut self,
         root: Root,
@@ -49,6 +63,25 @@ impl<M: Memory> Tree<M> {
         generation: u64,
         order: u64,
     ) -> Root {
+        let node = NewNode {
+            value,
+            permissions,
+            label: 0,
+            generation,
+            order,
+        };
+        self.create_node(root, path, node)
+    }
+
+    /// A new node. Its parent must exist and gets the same generation; the node must not exist.
+    pub fn create_node(&mut self, root: Root, path: Path<'_>, new: NewNode<'_>) -> Root {
+        let NewNode {
+            value,
+            permissions,
+            label,
+            generation,
+            order,
+        } = new;
         let permissions = permissions::encode(permissions);
         self.update(root, |tree| {
             let name = path.name();
@@ -66,6 +99,7 @@ impl<M: Memory> Tree<M> {
                 name,
                 value,
                 permissions,
+                label,
                 generation,
                 order,
                 directory,
