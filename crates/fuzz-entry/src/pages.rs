@@ -178,9 +178,8 @@ pub fn pages(data: &[u8]) {
     assert!(!known || checked.actions.iter().any(agrees), "{:?}", checked.actions);
     if store.figures().undurable == 0 {
         let before = dump(store.server().tree());
-        let Ok(again) = Store::recover(store.into_pages()) else {
-            panic!("what was recovered does not recover again")
-        };
+        let again = Store::recover(store.into_pages())
+            .unwrap_or_else(|(_, why)| panic!("what was recovered does not recover again: {why:?}"));
         assert!(dump(again.store.server().tree()) == before);
     }
 }

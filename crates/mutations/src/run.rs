@@ -60,11 +60,12 @@ impl Runner {
 
     /// Makes a mutation, runs the tests, and takes it back.
     pub fn try_out(&self, mutation: &Mutation) -> Outcome {
-        if let Err(why) = self.sources.break_by(mutation) {
-            return Outcome::NotTried(why);
-        }
+        let whole = match self.sources.break_by(mutation) {
+            Ok(whole) => whole,
+            Err(why) => return Outcome::NotTried(why),
+        };
         let outcome = self.judge(mutation).unwrap_or_else(Outcome::NotTried);
-        match self.sources.mend(mutation) {
+        match self.sources.mend(whole) {
             Ok(()) => outcome,
             Err(why) => Outcome::NotTried(why.to_string()),
         }

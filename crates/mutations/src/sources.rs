@@ -82,26 +82,28 @@ impl Sources {
         fs::write(to, bytes)
     }
 
-    /// Breaks the copy. The error says what in the table is not true any more.
-    pub fn break_by(&self, mutation: &Mutation) -> Result<(), String> {
-        let changed = changed(mutation, |file| {
-            fs::read_to_string(self.original.join(file)).map_err(|why| why.to_string())
-        })?;
-        for (file, text) in changed {
+    /// Breaks the copy, and says what the files were before. The error says what in the table is not true any more.
+    pub fn break_by(&self, mutation: &Mutation) -> Result<Whole, String> {
+        let read = |file: &str| fs::read_to_string(self.copy.join(file)).map_err(|why| format!("{file}: {why}"));
+        let mut whole = Vec::new();
+        for (file, text) in changed(mutation, read)? {
+            whole.push((file.clone(), read(&file)?));
             self.write(Path::new(&file), text.as_bytes())
                 .map_err(|why| format!("{file}: {why}"))?;
         }
-        Ok(())
+        Ok(Whole(whole))
     }
 
     /// Takes the change back.
-    pub fn mend(&self, mutation: &Mutation) -> io::Result<()> {
-        for change in &mutation.changes {
-            self.copy(Path::new(&change.file))?;
-        }
-        Ok(())
+    pub fn mend(&self, Whole(files): Whole) -> io::Result<()> {
+        files
+            .iter()
+            .try_for_each(|(file, text)| self.write(Path::new(file), text.as_bytes()))
     }
 }
+
+/// Files as they were before they were broken.
+pub struct Whole(Vec<(String, String)>);
 
 /// The files that a mutation changes, with the changes made.
 fn changed(
