@@ -28,6 +28,13 @@ unsafe extern "C" {
     pub static second_stack_top: u8;
     pub static upcall_stack_guard: u8;
     pub static upcall_stack_top: u8;
+    static boot_phase: u32;
+}
+
+/// This start is a restart in place: there is something to go on with, whatever has been cleared meanwhile.
+pub fn is_warm() -> bool {
+    // SAFETY: aligned, initialised by the entries, and changed by them alone.
+    unsafe { boot_phase == PHASE_WARM }
 }
 
 global_asm!(
@@ -149,6 +156,7 @@ upcall_stack_guard: .skip 4096
 upcall_stack_top:
 boot_start_info: .skip 8
 boot_mode: .skip 4
+    .globl boot_phase
 boot_phase: .skip 4
     .popsection
 

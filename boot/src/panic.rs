@@ -51,7 +51,7 @@ pub fn fail(why: fmt::Arguments<'_>) -> ! {
 
 /// Ends this start.
 pub fn end() -> ! {
-    if restart::allowed() {
+    if restart::allowed() || entry::is_warm() {
         entry::warm_start();
     }
     if hypercall::available() {

@@ -11,7 +11,8 @@ use xen_bindings::abi::console::XenconsInterface;
 use xen_bindings::abi::shared::SharedInfo;
 use xen_bindings::console::{self, Console};
 use xen_bindings::domain::{DomainWatch, own_domid};
-use xen_bindings::evtchn::{Events, Port};
+use xen_bindings::events::Events;
+use xen_bindings::evtchn::Port;
 use xen_bindings::grant::Windows;
 use xen_bindings::memory::MemoryFigures;
 use xen_bindings::{Mode, Platform, Window, hypercall, shared_info, time};
@@ -171,12 +172,15 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     unsafe { heap::initialise(heap_bytes) };
     xen_bindings::memory::install_durable_growth(kept.memory.durable_pages() * PAGE_SIZE, memory::grow_durable);
     let wait = match mode {
-        Mode::Pv => wait::wait_pv as xen_bindings::evtchn::WaitStub,
+        Mode::Pv => wait::wait_pv as xen_bindings::events::WaitStub,
         Mode::Pvh => wait::wait_pvh,
     };
     // SAFETY: upcalls are off since the entry, and the stub is the mode's own.
     let events =
-        unsafe { Events::from_boot(is_cold, wait) }.unwrap_or_else(|error| fail(format_args!("timer: {error}")));
+        unsafe { Events::from_boot(is_cold, mode, wait) }.unwrap_or_else(|error| fail(format_args!("timer: {error}")));
+    if !is_cold {
+        traps::allow_nmi(mode);
+    }
     let own_domid = own_domid().unwrap_or_else(|error| fail(format_args!("own domid: {error}")));
     let durable_bytes = kept.memory.durable_pages() * PAGE_SIZE;
     // SAFETY: the durable pages are mapped, and this is the one reference of this start.

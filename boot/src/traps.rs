@@ -15,7 +15,7 @@ use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use xen_bindings::abi::numbers::hypercall as nr;
-use xen_bindings::abi::paging::{FLAT_KERNEL_CS, TI_IF, TrapInfo};
+use xen_bindings::abi::paging::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TI_IF, TrapInfo};
 use xen_bindings::abi::shared::SharedInfo;
 use xen_bindings::{Mode, hypercall, shutdown};
 
@@ -28,6 +28,8 @@ const VECTORS: usize = UPCALL_VECTOR as usize + 1;
 const STUB_BYTES: usize = 16;
 /// "Vector" of PV's failsafe callback.
 const FAILSAFE: u64 = 254;
+/// "Vector" of an upcall that came while the domain worked: the work took longer than it may (`xen_bindings::events`).
+pub const HANG: u64 = 253;
 
 const NMI: usize = 2;
 const DOUBLE_FAULT: usize = 8;
@@ -140,6 +142,7 @@ trap_pvh:                        /* on the stack of the vector already */
     call {handler}
     ud2
 trap_pv:
+trap_on_stack_of_traps:
     PUSH_REGISTERS
     lea trap_stack_top(%rip), %rsp
     call {handler}
@@ -234,6 +237,7 @@ fn name(vector: u64) -> &'static str {
         PAGE_FAULT => "page fault",
         18 => "machine check",
         FAILSAFE => "failsafe callback",
+        HANG => "hang: the work took too long",
         _ => "exception",
     }
 }
@@ -246,11 +250,12 @@ extern "sysv64" fn trap_handler(frame: &TrapFrame) -> ! {
         // SAFETY: a probe is running; its stack frame is the one that `probe_call` saved.
         unsafe { probe_resume() }
     }
-    if DEPTH.fetch_add(1, Relaxed) > 0 {
-        xen_bindings::console::emergency(b"trap within the report of a trap\n");
-        shutdown::crash()
+    match DEPTH.fetch_add(1, Relaxed) {
+        0 => report(frame, address),
+        // The report may have been hit by an NMI, which is no reason to end. A report that traps by itself is cut short.
+        1 => xen_bindings::console::emergency(b"trap within the report of a trap\n"),
+        _ => shutdown::crash(),
     }
-    report(frame, address);
     end()
 }
 
@@ -429,6 +434,58 @@ pub unsafe fn install_pv() -> Result<(), xen_bindings::XenError> {
         .into_iter()
         .find(|&result| result < 0)
         .map_or(Ok(()), |error| Err(xen_bindings::XenError(error as i32)))
+}
+
+/// Lets NMIs through again: the processor (PVH) and Xen (PV) hold them back from one NMI to the next return from an interrupt, and a
+/// restart in place is none.
+pub fn allow_nmi(mode: Mode) {
+    match mode {
+        // SAFETY: returns to the next instruction, with the same segments, stack and flags.
+        Mode::Pvh => unsafe {
+            asm!(
+                "mov {stack}, rsp",
+                "mov {scratch:e}, ss",
+                "push {scratch}",
+                "push {stack}",
+                "pushfq",
+                "mov {scratch:e}, cs",
+                "push {scratch}",
+                "lea {scratch}, [rip + 2f]",
+                "push {scratch}",
+                "iretq",
+                "2:",
+                stack = out(reg) _,
+                scratch = out(reg) _,
+            );
+        },
+        // SAFETY: hypercall iret goes on at the next instruction with the stack as it was; flags 2 keep upcalls off. The registers that
+        // it loads from its frame are declared as changed.
+        Mode::Pv => unsafe {
+            asm!(
+                "mov {stack}, rsp",
+                "push {segment}",
+                "push {stack}",
+                "push 2",
+                "push {code}",
+                "lea {segment}, [rip + 2f]",
+                "push {segment}",
+                "push 0",
+                "push 0",
+                "push 0",
+                "push 0",
+                "mov eax, {iret}",
+                "syscall",
+                "2:",
+                stack = out(reg) _,
+                segment = inout(reg) u64::from(FLAT_KERNEL_SS) => _,
+                code = in(reg) u64::from(FLAT_KERNEL_CS & !3),
+                iret = const nr::IRET,
+                out("rax") _,
+                out("rcx") _,
+                out("r11") _,
+            );
+        },
+    }
 }
 
 /// The warm-restart part of installing: what lies in `.bss`.

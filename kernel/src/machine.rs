@@ -4,9 +4,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hint::black_box;
 
 use xen_bindings::domain::{DomainWatch, Interface};
-use xen_bindings::evtchn::{self, Events, Port, Status};
+use xen_bindings::events::Events;
+use xen_bindings::evtchn::{self, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
 use xen_bindings::{Mode, Window, counters, restart, time};
@@ -20,6 +22,9 @@ use crate::page::WindowPage;
 
 /// A guest's Xenstore ring is always its grant 1 (`GNTTAB_RESERVED_XENSTORE`, grant_table.h).
 pub const RING_GRANT: u32 = 1;
+
+/// Bytes that no domain of ours has: an allocation of as many fails.
+const MORE_THAN_THERE_IS: usize = 1 << 40;
 
 /// What is said of the machine and does not change.
 #[derive(Clone, Copy, Debug)]
@@ -265,6 +270,14 @@ impl Machine for XenMachine {
         match kind {
             CrashKind::Panic => panic!("crash on request"),
             CrashKind::Fault => restart::fault(),
+            // On PV Xen pushes the frame of the fault on the stack that overflowed: that is the domain's end.
+            CrashKind::Stack if self.facts.mode == Mode::Pv => {
+                self.log
+                    .line("crash stack: a PV domain does not survive it, so it is not done");
+            }
+            CrashKind::Stack => restart::overflow_stack(),
+            CrashKind::Hang => restart::hang(),
+            CrashKind::Memory => drop(black_box(Vec::<u8>::with_capacity(MORE_THAN_THERE_IS))),
         }
     }
 

@@ -31,6 +31,9 @@ pub struct Options {
     pub quotas: Quotas,
     /// `xenstore-control crash` is allowed, `--debug-crash`.
     pub debug_crash: bool,
+    /// Seconds that the server may work without waiting for events before that counts as a hang and it is restarted in place,
+    /// `--hang-limit=N`; 10 if not given, 0 = never.
+    pub hang_limit: u32,
     /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
     pub trace: Vec<TraceSwitch>,
     /// What was not understood.
@@ -75,6 +78,7 @@ const QUOTA: &str = "--quota";
 const OFFER: &str = "--features";
 const TARGET_RIGHTS: &str = "--target-rights";
 const TRACE: &str = "--trace";
+const HANG_LIMIT: &str = "--hang-limit";
 const DEBUG_CRASH: &str = "--debug-crash";
 
 impl Options {
@@ -88,6 +92,7 @@ impl Options {
             policy: Legacy::default(),
             quotas: Quotas::default(),
             debug_crash: false,
+            hang_limit: 10,
             trace: Vec::new(),
             unknown: Vec::new(),
         };
@@ -108,6 +113,7 @@ impl Options {
                 TIMEOUT => TIMEOUT,
                 QUOTA | "-Q" => QUOTA,
                 OFFER => OFFER,
+                HANG_LIMIT => HANG_LIMIT,
                 TARGET_RIGHTS => TARGET_RIGHTS,
                 TRACE => TRACE,
                 _ => {
@@ -138,6 +144,7 @@ impl Options {
                 self.privileged = Some(DomId(domid.ok_or("a domain number below 32752")?));
             }
             TIMEOUT => self.event_timeout = value.parse().map_err(|_| "a number of seconds")?,
+            HANG_LIMIT => self.hang_limit = value.parse().map_err(|_| "a number of seconds")?,
             OFFER => {
                 let features = value.parse().ok().filter(|bits: &u32| bits & !FEATURES == 0);
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
@@ -164,13 +171,14 @@ mod tests {
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
         let options = Options::parse(
-            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match",
+            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match,--hang-limit=3",
         );
         assert_eq!(options.event, Some(7));
         assert_eq!(options.quotas.get(Limit::Nodes), 5000);
         assert_eq!(options.trace, [TraceSwitch::InputOutput]);
         assert_eq!(options.event_timeout, 0);
         assert_eq!(options.features, 14);
+        assert_eq!(options.hang_limit, 3);
         assert_eq!(options.policy.target_rights, TargetRights::FirstMatch);
         assert!(options.unknown.is_empty());
     }

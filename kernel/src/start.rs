@@ -85,9 +85,15 @@ pub fn serve(platform: Platform) -> ! {
         restarts,
     };
     let own = DomId(platform.own_domid);
+    let mut events = platform.events;
+    let limit = (options.hang_limit != 0).then(|| u64::from(options.hang_limit) * 1_000_000_000);
+    if restarts != 0 {
+        // A first start that takes long is no reason to end the domain.
+        events.guard(limit);
+    }
     let own_port = platform.own_store.as_ref().map(|(_, port)| *port);
     let machine = XenMachine {
-        events: platform.events,
+        events,
         windows: platform.windows,
         log,
         domains: platform.domain_watch,
@@ -103,6 +109,7 @@ pub fn serve(platform: Platform) -> ! {
         warm(machine, durable, own)
     };
     restart::allow();
+    service.machine_mut().events.guard(limit);
     service.run()
 }
 

@@ -1,14 +1,26 @@
 # The store ends again and again, and goes on where it stopped. `xenstore-control crash` is answered before it strikes.
 
 CRASHES=0
+STORE_DOMID=$(xl domid Xenstore)
 
 crash() {
-    expect OK timeout 30 xenstore-control crash "$1" && CRASHES=$((CRASHES + 1))
+    if [ "$1" = nmi ]; then
+        [ -n "$STORE_DOMID" ] && xl trigger "$STORE_DOMID" nmi || return
+    else
+        expect OK timeout 30 xenstore-control crash "$1" || return
+    fi
+    CRASHES=$((CRASHES + 1))
+}
+
+# Every way to end that the platform survives: on PV Xen cannot tell a domain that its stack is full.
+ways() {
+    echo panic fault hang oom nmi
+    [ "$STORE" = pv ] || echo stack
 }
 
 values_survive() {
     xenstore-write /survives/value kept || return
-    for how in panic fault panic fault; do
+    for how in $(ways) $(ways); do
         crash "$how" || return
         expect kept timeout 30 xenstore-read /survives/value || return
         xenstore-write "/survives/after-$how" 1 || return
@@ -46,6 +58,7 @@ load_survives() {
     UPSTREAM=$!
     while kill -0 "$COUNTER" 2>/dev/null || kill -0 "$UPSTREAM" 2>/dev/null; do
         crash panic || return
+        crash nmi || return
         crash fault || return
         usleep 500000
     done
@@ -74,6 +87,10 @@ restarts_are_counted() {
     xenstore-control status >/tmp/status || return
     grep -E '^(restarts|requests|connections|windows-in-use):' /tmp/status
     expect "restarts: $CRASHES" cat /tmp/status || return
+    for said in 'crash on request' 'invalid opcode' 'hang: the work took too long' 'memory allocation of' '(NMI)'; do
+        grep -q -F "$said" "$(console_log Xenstore)" || because "no word of '$said'" || return
+    done
+    [ "$STORE" = pv ] || grep -q 'the page below the stack: it overflowed' "$(console_log Xenstore)" || because 'no word of the stack' || return
     # What a restart took, of the slowest ten.
     grep -o 'recovered in [0-9]* us.*' "$(console_log Xenstore)" | sort -k 3 -n | tail -n 3
     ! grep -E 'cannot start|does not verify|is charged with|cannot be' "$(console_log Xenstore)"

@@ -88,6 +88,8 @@ const TO_XEN: &[u8] = b"\x01\x01\x01";
 /// A key that Xen has no meaning for.
 const NO_MEANING: &[u8] = b"~";
 
+const BETWEEN_KEYS: Duration = Duration::from_millis(100);
+
 /// Asks Xen for the domains (q), their event channels (e), the timers (a), and what the processors are doing (d).
 const DEBUG_KEYS: &[u8] = b"qead";
 
@@ -266,11 +268,15 @@ impl Drop for Kill {
     }
 }
 
+/// Types slowly: Xen does what the last key asks for when it gets to it, and forgets the one before.
 fn type_in(child: &mut Child, keys: &[u8]) -> std::io::Result<()> {
-    match child.stdin.as_mut() {
-        Some(stdin) => stdin.write_all(keys).and_then(|()| stdin.flush()),
-        None => Err(std::io::ErrorKind::NotConnected.into()),
+    let stdin = child.stdin.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+    for key in keys {
+        stdin.write_all(&[*key])?;
+        stdin.flush()?;
+        std::thread::sleep(BETWEEN_KEYS);
     }
+    Ok(())
 }
 
 fn forward(mut from: impl Read + Send + 'static, to: Sender<Vec<u8>>) {

@@ -7,7 +7,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xen_bindings::evtchn::{self, Events, Port};
+use xen_bindings::events::Events;
+use xen_bindings::evtchn::{self, Port};
 use xen_bindings::{Window, time};
 use xenstore_ring::{ClientRing, ClientVisit, SharedPage, feature, offset};
 use xenstore_wire::{Errno, HEADER_SIZE, Header, Message, MessageType};

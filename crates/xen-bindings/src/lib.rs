@@ -17,6 +17,7 @@ pub mod counters;
 pub mod dom0;
 pub mod domain;
 mod error;
+pub mod events;
 pub mod evtchn;
 pub mod grant;
 pub mod hypercall;

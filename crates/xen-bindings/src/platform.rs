@@ -2,7 +2,8 @@
 
 use crate::console::Console;
 use crate::domain::DomainWatch;
-use crate::evtchn::{Events, Port};
+use crate::events::Events;
+use crate::evtchn::Port;
 use crate::grant::Windows;
 use crate::memory::MemoryFigures;
 use crate::window::Window;

@@ -23,3 +23,16 @@ pub fn fault() -> ! {
     // SAFETY: raises #UD and never comes back; nothing is read or written.
     unsafe { core::arch::asm!("ud2", options(noreturn, nomem, nostack)) }
 }
+
+/// Fills the stack until its guard page stops it, as a recursion without end would.
+pub fn overflow_stack() -> ! {
+    // SAFETY: writes below the stack pointer only, where nothing is in use, until the page below the stack faults; never comes back.
+    unsafe { core::arch::asm!("2: push rax", "jmp 2b", options(noreturn)) }
+}
+
+/// Works without end and without result.
+pub fn hang() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -60,6 +60,9 @@ impl<M: Memory> Decision<'_, M> {
                 self.actions.push(Action::Crash(match *kind {
                     b"panic" => CrashKind::Panic,
                     b"fault" => CrashKind::Fault,
+                    b"stack" => CrashKind::Stack,
+                    b"hang" => CrashKind::Hang,
+                    b"oom" => CrashKind::Memory,
                     _ => return Err(Errno::EINVAL),
                 }));
                 Ok(Answer::ok())

@@ -92,6 +92,12 @@ pub enum CrashKind {
     Panic,
     /// A processor exception.
     Fault,
+    /// The stack overflows.
+    Stack,
+    /// Work that never ends.
+    Hang,
+    /// An allocation fails.
+    Memory,
 }
 
 /// The request that waits for an action, and what it will be told.

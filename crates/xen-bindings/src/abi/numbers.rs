@@ -11,6 +11,8 @@ pub mod hypercall {
     pub const XEN_VERSION: u32 = 17;
     pub const CONSOLE_IO: u32 = 18;
     pub const GRANT_TABLE_OP: u32 = 20;
+    pub const IRET: u32 = 23;
+    pub const VCPU_OP: u32 = 24;
     pub const SCHED_OP: u32 = 29;
     pub const EVENT_CHANNEL_OP: u32 = 32;
     pub const HVM_OP: u32 = 34;
@@ -23,6 +25,9 @@ pub const DOMID_SELF: u16 = 0x7ff0;
 pub const DOMID_INVALID: u16 = 0x7ff4;
 /// Domain identifiers below this one can belong to real domains.
 pub const DOMID_FIRST_RESERVED: u16 = 0x7ff0;
+
+/// `VCPUOP_stop_periodic_timer` (`vcpu.h`).
+pub const VCPUOP_STOP_PERIODIC_TIMER: u64 = 7;
 
 /// Virtual interrupt of the one-shot timer, per vCPU.
 pub const VIRQ_TIMER: u32 = 0;

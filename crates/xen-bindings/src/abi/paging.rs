@@ -9,6 +9,8 @@ pub const UVMF_INVLPG: u64 = 2;
 
 /// Code segment of a 64-bit PV guest's kernel.
 pub const FLAT_KERNEL_CS: u16 = 0xe033;
+/// `FLAT_KERNEL_SS64`.
+pub const FLAT_KERNEL_SS: u16 = 0xe02b;
 /// Flag of a trap: no upcalls while its handler runs.
 pub const TI_IF: u8 = 4;
 
