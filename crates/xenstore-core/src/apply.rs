@@ -26,6 +26,26 @@ impl<M: Memory> Server<M> {
         }
     }
 
+    /// As [`Server::apply`], for a record of an earlier life. What became visible between two records is not in the log, so
+    /// that queues grow meanwhile; [`Server::end_of_replay`] ends that.
+    pub fn replay(&mut self, record: &Record) {
+        self.replaying = true;
+        self.apply(record);
+        self.replaying = false;
+    }
+
+    /// All records are replayed, and the queues are what they were at the end of that life. Peaks of memory and of outstanding
+    /// requests between the last checkpoint and now are not known.
+    pub fn end_of_replay(&mut self) {
+        let domids: Vec<DomId> = self.domains.keys().copied().collect();
+        for domid in domids {
+            self.account(domid, |_| {});
+            if let Some(connection) = self.domains.get(&domid).and_then(|domain| domain.connection) {
+                self.raise_maxima(connection);
+            }
+        }
+    }
+
     fn apply_change(&mut self, change: &Change) {
         match change {
             Change::Consumed { connection, bytes } => {
@@ -131,11 +151,10 @@ impl<M: Memory> Server<M> {
                 write,
                 top,
             } => {
-                let size = write.bytes();
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    open.wrote(write, *top);
-                    open.bytes = open.bytes.saturating_add(size);
-                    self.charge_transaction(*connection, size, 0);
+                    let (more, less) = open.wrote(write, *top);
+                    open.bytes = open.bytes.saturating_add(more).saturating_sub(less);
+                    self.charge_transaction(*connection, more, less);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -497,11 +516,12 @@ impl<M: Memory> Server<M> {
     }
 
     fn account(&mut self, domid: DomId, change: impl FnOnce(&mut Account)) {
+        let replaying = self.replaying;
         if let Some(domain) = self.domains.get_mut(&domid) {
             change(&mut domain.account);
             let seen = Maxima {
                 nodes: domain.account.node_count(),
-                memory: domain.account.memory(),
+                memory: if replaying { 0 } else { domain.account.memory() },
                 ..Maxima::default()
             };
             domain.maxima.raise(&seen);
@@ -517,7 +537,7 @@ impl<M: Memory> Server<M> {
         };
         let seen = Maxima {
             watches: state.watches.len() as u64,
-            outstanding: state.outstanding() as u64,
+            outstanding: if self.replaying { 0 } else { state.outstanding() as u64 },
             transactions: state.transactions.len() as u64,
             ..Maxima::default()
         };
@@ -558,7 +578,8 @@ fn transaction(
     connections.get_mut(&connection)?.transactions.get_mut(&id)
 }
 
+/// The path counts in full, however the client wrote it, as in C.
 fn watch_bytes(watch: &Watch) -> i64 {
-    let bytes = watch.path.as_written().len().saturating_add(watch.token.len());
+    let bytes = watch.path.key().len().saturating_add(watch.token.len());
     i64::try_from(bytes).unwrap_or(0)
 }

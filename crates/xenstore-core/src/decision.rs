@@ -300,6 +300,8 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         self.reply(id, header, kind, &payload);
         if let Some((path, token)) = first_event {
+            // The request does not count as outstanding for it, as in C.
+            self.requester = None;
             self.queue_event(id, &path, &token);
         }
         self.finish()
@@ -380,9 +382,10 @@ impl<'s, M: Memory> Decision<'s, M> {
                 .and_then(|(_, state)| state.transactions.get(&header.transaction_id));
             let open = open.ok_or(Errno::ENOENT)?;
             self.transaction = Some((header.transaction_id, open));
-            if !matches!(
+            // Only what is about nodes sees and changes the transaction's own tree; a domain that is released ends in the store.
+            if matches!(
                 kind,
-                T::TransactionStart | T::TransactionEnd | T::ResetWatches | T::Control
+                T::Directory | T::Read | T::GetPerms | T::Write | T::Mkdir | T::Rm | T::SetPerms | T::DirectoryPart
             ) {
                 self.enter(id, header.transaction_id, open);
             }
@@ -501,7 +504,9 @@ impl<'s, M: Memory> Decision<'s, M> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
-        self.touch(connection, id, open)?;
+        if open.older(&write).is_none() {
+            self.touch(connection, id, open)?;
+        }
         self.change(Change::Wrote {
             connection,
             id,

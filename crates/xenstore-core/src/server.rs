@@ -85,6 +85,8 @@ pub struct Server<M: Memory> {
     pub(crate) maxima: Maxima,
     pub(crate) events: EventFigures,
     pub(crate) requests: u64,
+    /// Records of an earlier life are being applied. Not saved.
+    pub(crate) replaying: bool,
 }
 
 impl<M: Memory> Server<M> {
@@ -121,6 +123,7 @@ impl<M: Memory> Server<M> {
             maxima: Maxima::default(),
             events: EventFigures::default(),
             requests: 0,
+            replaying: false,
             policy: None,
             configuration,
         };
@@ -147,6 +150,8 @@ impl<M: Memory> Server<M> {
         let account = server.charges().remove(&privileged).unwrap_or_default();
         if let Some(domain) = server.domains.get_mut(&privileged) {
             domain.account = account;
+            domain.maxima.nodes = account.node_count();
+            domain.maxima.memory = account.memory();
         }
         server
     }

@@ -127,6 +127,7 @@ impl<M: Memory> Server<M> {
             maxima: state.maxima,
             events: state.events,
             requests: state.requests,
+            replaying: false,
             policy: None,
             configuration: state.configuration,
         })

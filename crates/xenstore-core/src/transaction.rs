@@ -200,20 +200,28 @@ impl Transaction {
         grown
     }
 
-    /// Adds a write; a value that is only written again takes the place of the older one.
-    pub fn wrote(&mut self, write: &Write, top: u16) {
+    /// Adds a write; a value that is only written again takes the place of the older one. Returns the bytes to be charged for
+    /// it, and those that are no longer held.
+    pub fn wrote(&mut self, write: &Write, top: u16) -> (usize, usize) {
         self.name(write.path());
-        let place = match write {
-            Write::Value(path, value) => self.replace(path, value),
-            _ => None,
+        let mut freed = 0;
+        let place = match self
+            .older(write)
+            .and_then(|place| Some((place, self.writes.get_mut(place)?)))
+        {
+            Some((place, older)) => {
+                freed = older.write.bytes();
+                older.write = write.clone();
+                place.saturating_add(1)
+            }
+            None => {
+                self.writes.push(Written {
+                    write: write.clone(),
+                    top,
+                });
+                self.writes.len()
+            }
         };
-        let place = place.unwrap_or_else(|| {
-            self.writes.push(Written {
-                write: write.clone(),
-                top,
-            });
-            self.writes.len()
-        });
         let count = u32::try_from(place).unwrap_or(u32::MAX);
         let top = beginning(write.path().as_path(), top);
         let used = self.uses.entry(top.to_owned()).or_default();
@@ -223,17 +231,15 @@ impl Transaction {
             let used = self.uses.entry(parent.to_owned()).or_default();
             used.listed = used.listed.max(count);
         }
+        (write.bytes(), freed)
     }
 
-    /// Puts a value into the place of an older one, unless the node was removed in between. Returns how many writes there
-    /// are up to that place.
-    fn replace(&mut self, path: &PathBuf, value: &[u8]) -> Option<usize> {
-        for (place, older) in self.writes.iter_mut().enumerate().rev() {
-            match &mut older.write {
-                Write::Value(written, old) if written == path => {
-                    *old = value.into();
-                    return Some(place.saturating_add(1));
-                }
+    /// The place of the value that this one would replace: the newest written to its path, unless the node was removed since.
+    pub fn older(&self, write: &Write) -> Option<usize> {
+        let Write::Value(path, _) = write else { return None };
+        for (place, older) in self.writes.iter().enumerate().rev() {
+            match &older.write {
+                Write::Value(written, _) if written == path => return Some(place),
                 Write::Remove(removed) if removed.as_path().contains(path.as_path()) => return None,
                 _ => {}
             }

@@ -34,8 +34,8 @@ impl WatchPath {
         }
     }
 
-    /// The key of the index.
-    fn key(&self) -> &str {
+    /// In full: the key of the index, and what is charged.
+    pub(crate) fn key(&self) -> &str {
         match self {
             WatchPath::Node { path, .. } => path.as_path().as_str(),
             WatchPath::Special(name) => name.as_str(),

@@ -129,18 +129,21 @@ impl<P: Pages> Store<P> {
     }
 
     fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+        // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
+        let roots = server.roots();
+        server.hold(&roots);
         let mut replayed = 0u64;
         let mut log = Log::behind(side, sequence);
         loop {
             while let Some(record) = log.read(server.pages()) {
-                server.apply(&record);
+                server.replay(&record);
                 replayed = replayed.saturating_add(1);
             }
             // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
             let mut next = Log::behind(log.side().other(), log.sequence());
             match next.read(server.pages()) {
                 Some(record) if log.side() == side => {
-                    server.apply(&record);
+                    server.replay(&record);
                     replayed = replayed.saturating_add(1);
                     log = next;
                 }
@@ -151,8 +154,11 @@ impl<P: Pages> Store<P> {
             server,
             log,
             places: Places::default(),
-            held: Default::default(),
-            checkpointed: 0,
+            held: match side {
+                Side::A => [roots, Vec::new()],
+                Side::B => [Vec::new(), roots],
+            },
+            checkpointed: sequence,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -161,6 +167,7 @@ impl<P: Pages> Store<P> {
             encoded: Vec::new(),
         };
         let publishing = store.settle_slots();
+        store.server.end_of_replay();
         store.checkpoint();
         Recovered { store, publishing }
     }

@@ -47,6 +47,14 @@ impl Fuse {
 pub struct DurableMemory {
     bytes: Vec<u8>,
     fuse: Rc<Fuse>,
+    /// Where the bytes go when a life ends that cannot hand them over.
+    wreck: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Drop for DurableMemory {
+    fn drop(&mut self) {
+        *self.wreck.borrow_mut() = std::mem::take(&mut self.bytes);
+    }
 }
 
 impl Pages for DurableMemory {
@@ -281,6 +289,8 @@ pub struct Bed {
     pub crashes: u32,
     /// Arms the fuse with this after each crash.
     pub crash_every: Option<u64>,
+    /// Arms the fuse with these for the recoveries to come, one after the other.
+    pub crash_recoveries: VecDeque<u64>,
     pub host: Rc<Host>,
     pub guests: BTreeMap<u16, Guest>,
 }
@@ -333,6 +343,7 @@ impl Bed {
             DurableMemory {
                 bytes: vec![0; bytes],
                 fuse: Rc::clone(&host.fuse),
+                wreck: Rc::default(),
             },
         )
         .unwrap();
@@ -341,6 +352,7 @@ impl Bed {
             service: Some(service),
             crashes: 0,
             crash_every: None,
+            crash_recoveries: VecDeque::new(),
             host,
             guests: BTreeMap::new(),
         }
@@ -470,8 +482,9 @@ impl Bed {
         let mut pages = self.service.take().unwrap().into_parts().1;
         // A crash in the middle of a recovery is another crash.
         loop {
-            let bytes = pages.bytes.clone();
+            let wreck = Rc::clone(&pages.wreck);
             let host = Rc::clone(&self.host);
+            host.fuse.arm(self.crash_recoveries.pop_front().unwrap_or(0));
             let life = std::panic::AssertUnwindSafe(|| {
                 let recovered =
                     Store::recover(pages).unwrap_or_else(|(_, lost)| panic!("nothing to recover: {lost:?}"));
@@ -496,12 +509,11 @@ impl Bed {
                     return;
                 }
                 Err(what) if what.is::<Crash>() => {
-                    // The bytes as they were before this attempt: what it stored is lost, as if it had not begun. The
-                    // stores of a recovery are crashed into by arming the fuse for the next one.
                     self.crashes += 1;
                     pages = DurableMemory {
-                        bytes,
+                        bytes: wreck.take(),
                         fuse: Rc::clone(&self.host.fuse),
+                        wreck,
                     };
                 }
                 Err(what) => std::panic::resume_unwind(what),

@@ -169,6 +169,37 @@ fn a_crash_after_any_store_is_not_noticed() {
     println!("{stores} crash points");
 }
 
+/// Which of the stores of the work are followed by crashes in recovery: every one would take half an hour.
+const STEP: usize = 23;
+
+#[test]
+fn a_crash_in_a_recovery_is_not_noticed_either() {
+    let mut unbroken = Bed::new();
+    let start = unbroken.host.fuse.burnt.get();
+    let expected = work(&mut unbroken);
+    let stores = unbroken.host.fuse.burnt.get() - start;
+    let mut points = 0;
+    for store in (1..=stores).step_by(STEP) {
+        for in_recovery in 1.. {
+            let mut bed = Bed::new();
+            bed.crash_recoveries = [in_recovery, in_recovery / 2].into();
+            bed.host.fuse.arm(store);
+            let told = work(&mut bed);
+            if bed.crashes == 1 {
+                // The recovery has no more stores than that.
+                break;
+            }
+            assert_eq!(
+                told, expected,
+                "a crash at store {store}, then one at store {in_recovery} of the recovery"
+            );
+            bed.check();
+            points += 1;
+        }
+    }
+    println!("{points} crash points in recoveries");
+}
+
 #[test]
 fn a_server_that_crashes_all_the_time_still_answers_everything() {
     let mut unbroken = Bed::new();
