@@ -16,4 +16,7 @@ pub use sources::{Sources, root};
 pub use table::{Change, Mutation, Table};
 
 /// Where the tables are, from the root of the project.
-pub const TABLES: [&str; 1] = ["crates/xenstore-service/tests/advisories/mutations.txt"];
+pub const TABLES: [&str; 2] = [
+    "crates/xenstore-service/tests/advisories/mutations.txt",
+    "crates/fuzz-entry/tests/mutations.txt",
+];
