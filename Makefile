@@ -11,7 +11,11 @@ GUEST = target/ring-guest
 include xen-config/install.mk
 include xen-config/unix/install.mk
 
-.PHONY: help setup image unix run test test-long check unit bed numbers fetch clean
+# Seconds for each fuzzer of `make fuzz`.
+FUZZ_SECONDS ?= 300
+FUZZERS = messages paths permissions ring requests pages
+
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations fuzz fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -25,6 +29,9 @@ help:
 	@echo "make unix           target/xenstored-unix, the same server as a daemon on a Unix socket; make install-unix, uninstall-unix"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
 	@echo "make check          formatting and lints only"
+	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
+	@echo "                    make test runs the same with the corpus that was found so"
+	@echo "make mutations      breaks a copy of the sources in each way that the tests promise to notice (part of test-long)"
 	@echo "make clean          removes target/ (the cache of downloads stays)"
 
 # What building and testing need that Rust does not bring: a linker, QEMU, Xen's headers.
@@ -94,7 +101,21 @@ test-long: check unit image $(BED)
 		traces@4.20/c traces@4.20/pvh traces@4.20/pv
 	$(CARGO) test --locked -p cost-tests --test growth -- --ignored --nocapture
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
+	XENSTORE_SEEDS=100 $(CARGO) test --locked -p fuzz-entry --test corpus
+	@$(MAKE) --no-print-directory mutations
 	@echo "== all long tests passed"
+
+mutations:
+	@echo "== changes that tests must notice"
+	$(CARGO) run --locked -q -p mutations
+
+# New inputs go to fuzz/found; the committed corpus is read only.
+fuzz:
+	@for fuzzer in $(FUZZERS); do \
+		mkdir -p fuzz/found/$$fuzzer && \
+		$(CARGO) +nightly fuzz run --fuzz-dir fuzz $$fuzzer fuzz/found/$$fuzzer fuzz/corpus/$$fuzzer -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=4096 || exit 1; \
+	done
 
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)

@@ -50,7 +50,7 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::EINVAL);
         };
         let domid = self.existing_for(MessageType::SetFeature, domid)?;
-        let features = atoi(features) as u32;
+        let features = atoi(features).cast_unsigned();
         if self.domain(domid).is_some_and(|domain| domain.connection.is_some()) {
             return Err(Errno::EBUSY);
         }
@@ -88,7 +88,7 @@ impl<M: Memory> Decision<'_, M> {
         };
         let limit = Limit::from_name(name).ok_or(Errno::EINVAL)?;
         // C keeps this value for "there is no such limit".
-        let value = Some(atoi(value) as u32).filter(|value| *value != u32::MAX);
+        let value = Some(atoi(value).cast_unsigned()).filter(|value| *value != u32::MAX);
         let value = value.ok_or(Errno::EINVAL)?;
         self.change(match domid {
             Some(domid) => Change::DomainLimit { domid, limit, value },

@@ -12,11 +12,15 @@ use crate::overlay::ChangedNode;
 use crate::quota::Limit;
 use crate::record::{Change, NodeChange};
 use crate::transaction::Facets;
-use crate::tree::Memory;
+use crate::tree::{Memory, NAME_MAX};
 
 impl<M: Memory> Decision<'_, M> {
     /// Makes one node whose parent exists.
     pub fn create_node(&mut self, path: &PathBuf, value: &[u8], permissions: Permissions) -> Result<(), Errno> {
+        // Paths of the privileged domain have no limit but the payload. What the tree cannot hold must not be answered with OK.
+        if path.as_path().name().len() > NAME_MAX {
+            return Err(Errno::EINVAL);
+        }
         let owner = permissions.owner();
         let entries = permissions.entries().len();
         let label = self.label_of_new(path)?;

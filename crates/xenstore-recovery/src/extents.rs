@@ -409,8 +409,14 @@ fn directory(pages: &impl Pages) -> Result<Directory, NotOurs> {
     for extent in 1..extents {
         let entry = word(DIRECTORY.saturating_add(extent.saturating_mul(ENTRY))).ok_or(NotOurs::Directory)?;
         if entry == 0 {
-            // Extents are taken in order, so the rest is free.
-            return Ok((of, extent, extents));
+            // Extents are taken in order, so the rest is free. An entry behind a gap would come to light once the gap is used.
+            let behind = DIRECTORY.saturating_add(extent.saturating_mul(ENTRY));
+            let all_free = header.iter().skip(behind).all(|byte| *byte == 0);
+            return if all_free {
+                Ok((of, extent, extents))
+            } else {
+                Err(NotOurs::Directory)
+            };
         }
         let (kind, ordinal) = (
             entry & 0xff,
@@ -496,6 +502,15 @@ mod tests {
         );
         bytes[8] = 1;
         bytes[DIRECTORY + 4] = 77;
+        assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
+    }
+
+    #[test]
+    fn a_directory_with_a_gap_is_refused() {
+        let mut left = pages(30).unwrap();
+        assert!(left.grow() && left.grow_table() && left.grow());
+        let mut bytes = left.into_pages().0;
+        bytes[DIRECTORY + 8 * ENTRY..DIRECTORY + 9 * ENTRY].fill(0);
         assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
     }
 

@@ -9,13 +9,29 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(
+    unconditional_recursion,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
     clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
 )]
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unreachable,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )
+)]
 
 extern crate alloc;
 

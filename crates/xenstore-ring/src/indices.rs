@@ -37,8 +37,8 @@ impl Epoch {
     }
 
     /// The indices after so many bytes of requests and of replies in this epoch.
+    #[allow(clippy::cast_possible_truncation, reason = "an index is an offset modulo 2^32")]
     pub const fn indices(self, bytes_in: u64, bytes_out: u64) -> Indices {
-        // Truncation is the point: an index is an offset modulo 2^32.
         Indices {
             req_cons: self.base_in.wrapping_add(bytes_in as u32),
             rsp_prod: self.base_out.wrapping_add(bytes_out as u32),

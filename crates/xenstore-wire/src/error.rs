@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! errnos {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// An error as a client sees it. The order is that of `xsd_errors[]`; it has no meaning on the wire.
-        #[allow(clippy::upper_case_acronyms)]
+        #[allow(clippy::upper_case_acronyms, reason = "the names of the wire")]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
         pub enum Errno { $($(#[$doc])* $name),* }
 

@@ -90,7 +90,8 @@ pub fn strtol(text: &[u8], base: u32) -> (i64, &[u8]) {
 /// C `atoi` as glibc implements it: decimal [`strtol`], of which the low 32 bits count. No error: text that is not a
 /// number gives 0, "4294967295" gives -1, and anything beyond 64 bits gives -1 (0 when negative).
 pub fn atoi(text: &[u8]) -> i32 {
-    strtol(text, 10).0 as i32
+    let [a, b, c, d, ..] = strtol(text, 10).0.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
 }
 
 #[cfg(test)]

@@ -10,8 +10,12 @@ type Table = [[u32; 256]; 8];
 
 static TABLE: Table = table();
 
-// Evaluated by the compiler, where an index out of bounds is a compile error.
-#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler, where an index out of bounds is a compile error"
+)]
 const fn table() -> Table {
     let mut table = [[0; 256]; 8];
     let mut byte = 0;

@@ -79,7 +79,7 @@ fn sip(bytes: &[u8], key0: u64, key1: u64) -> u64 {
     }
     let [.., length_byte] = &mut last;
     // The low eight bits of the length, as the algorithm wants them.
-    *length_byte = (bytes.len() & 0xFF) as u8;
+    [*length_byte, ..] = bytes.len().to_le_bytes();
     state.absorb(u64::from_le_bytes(last));
     let [_, _, c, _] = &mut state.0;
     *c ^= 0xFF;

@@ -248,6 +248,7 @@ impl<M: Memory> Arena<M> {
                 .index(parent)
                 .map(|block| block.iter().collect())
                 .unwrap_or_default();
+            let slot = slot.min(above.len());
             let mut slots = slot..slot.saturating_add(1).min(above.len());
             if removing && entries.len() < FEW && above.len() > 1 {
                 slots = self.join_with_neighbour(&mut entries, &above, slot);

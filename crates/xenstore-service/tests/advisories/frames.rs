@@ -109,6 +109,21 @@ fn xsa_323_a_node_that_can_be_made_can_be_read_by_every_name() {
     bed.check();
 }
 
+/// The privileged domain's paths are limited by the payload alone, and the tree holds names of 3072 bytes: a longer one was
+/// answered with OK and not there.
+#[test]
+fn xsa_323_a_name_longer_than_the_tree_holds_is_refused_and_not_lost() {
+    let mut bed = Bed::new();
+    for (length, expected) in [(3072, "OK|"), (3073, "!EINVAL"), (4000, "!EINVAL")] {
+        let name = "n".repeat(length);
+        assert_eq!(bed.ask(0, Write, 0, &format!("/{name}|v")), expected, "{length} bytes");
+        let found = bed.ask(0, Read, 0, &format!("/{name}|"));
+        assert_eq!(found, if expected == "OK|" { "v" } else { "!ENOENT" });
+    }
+    assert_eq!(bed.service().server().tree().figures().impossible, 0);
+    bed.check();
+}
+
 /// A token of almost a payload made an event longer than one, and C xenstored used what it had not got.
 #[test]
 fn xsa_324_an_event_longer_than_a_payload_is_not_made() {
