@@ -92,6 +92,8 @@ test-long: check unit image $(BED)
 	@$(BED) run
 	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
+	@echo "== the model test with mutants of the core: each must be noticed"
+	$(CARGO) run --locked --release -p model-tests --features mutants --bin mutants
 	@echo "== all long tests passed"
 
 numbers: image $(BED)
