@@ -92,15 +92,10 @@ impl Workshop {
         }
         let _none = fs::remove_dir_all(copy.join("crates/model-tests/src/bin"));
         put(&copy.join("crates/model-tests/src/bin/trial.rs"), TRIAL);
-        let manifest: Vec<String> = read(&copy.join("crates/model-tests/Cargo.toml"))
-            .split("\n[features]")
-            .take(1)
-            .map(str::to_owned)
-            .collect();
-        put(
-            &copy.join("crates/model-tests/Cargo.toml"),
-            &manifest.concat().replace("optional = true", "optional = false"),
-        );
+        // Without this program and what it needs.
+        let manifest = copy.join("crates/model-tests/Cargo.toml");
+        let text = read(&manifest);
+        put(&manifest, text.split("\n# For the mutants").next().unwrap_or(&text));
         let workspace = read(&root.join("Cargo.toml"));
         let members: Vec<String> = PACKAGES.iter().map(|package| format!("\"crates/{package}\"")).collect();
         let workspace: Vec<String> = workspace
