@@ -103,6 +103,8 @@ test-long: check unit image $(BED)
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p fuzz-entry --test corpus
 	@$(MAKE) --no-print-directory mutations
+	@echo "== the model test with mutants of the core: each must be noticed"
+	$(CARGO) run --locked --release -p model-tests --features mutants --bin mutants
 	@echo "== all long tests passed"
 
 mutations:

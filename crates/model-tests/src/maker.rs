@@ -4,6 +4,7 @@
 //! transactions interleave, clients are slow, domains die, the clock runs.
 
 use xenstore_wire::MessageType::{self, *};
+use xenstore_wire::PAYLOAD_MAX;
 
 use crate::engine::LinkEvent;
 use crate::model::{LIMITS, Settings};
@@ -175,11 +176,14 @@ pub fn ask(domid: u16, kind: MessageType, payload: &str) -> Step {
 }
 
 fn request(domid: u16, within: Within, kind: u32, payload: &str) -> Step {
+    let mut payload = payload.replace('|', "\0").into_bytes();
+    // What is longer is not a request, see `Step::TooLong`.
+    payload.truncate(PAYLOAD_MAX);
     Step::Request {
         domid,
         within,
         kind,
-        payload: payload.replace('|', "\0").into_bytes(),
+        payload,
         first: None,
     }
 }

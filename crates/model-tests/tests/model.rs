@@ -79,7 +79,8 @@ fn the_server_does_what_the_model_does() {
     }
     let seeds: Vec<u64> = failed.iter().map(|(seed, _, _)| *seed).collect();
     assert!(seeds.is_empty(), "seeds that fail: {seeds:?}");
-    if one.is_none() {
+    // Fewer streams than usual cannot meet everything.
+    if last - first + 1 >= SEEDS {
         let gaps = coverage.gaps();
         assert!(gaps.is_empty(), "{gaps:#?}");
     }

@@ -135,6 +135,7 @@ impl Model {
     /// forgotten how much memory and how many outstanding requests there were at most: it says what it remembers.
     pub fn restart(&mut self, remembered: &BTreeMap<u16, (u64, u64)>) {
         self.restarted = true;
+        self.look_at_domains(true);
         for (domid, (outstanding, memory)) in remembered {
             let now = self.counts(*domid);
             let Some(domain) = self.domains.get_mut(domid) else {
@@ -151,7 +152,6 @@ impl Model {
             domain.most.outstanding = *outstanding;
             domain.most.memory = *memory;
         }
-        self.look_at_domains(true);
         self.go_on();
     }
 

@@ -92,15 +92,10 @@ impl Workshop {
         }
         let _none = fs::remove_dir_all(copy.join("crates/model-tests/src/bin"));
         put(&copy.join("crates/model-tests/src/bin/trial.rs"), TRIAL);
-        let manifest: Vec<String> = read(&copy.join("crates/model-tests/Cargo.toml"))
-            .split("\n[features]")
-            .take(1)
-            .map(str::to_owned)
-            .collect();
-        put(
-            &copy.join("crates/model-tests/Cargo.toml"),
-            &manifest.concat().replace("optional = true", "optional = false"),
-        );
+        // Without this program and what it needs.
+        let manifest = copy.join("crates/model-tests/Cargo.toml");
+        let text = read(&manifest);
+        put(&manifest, text.split("\n# For the mutants").next().unwrap_or(&text));
         let workspace = read(&root.join("Cargo.toml"));
         let members: Vec<String> = PACKAGES.iter().map(|package| format!("\"crates/{package}\"")).collect();
         let workspace: Vec<String> = workspace
@@ -142,28 +137,17 @@ impl Workshop {
                 let place = self.copy.join("crates/xenstore-core/src").join(file);
                 put(&place, &with_switches(&self.source(file), &here));
             }
-            let output = self
-                .cargo(&[
-                    "build",
-                    "--offline",
-                    "--release",
-                    "-q",
-                    "-p",
-                    "model-tests",
-                    "--bin",
-                    "trial",
-                ])
-                .env("RUSTFLAGS", "-Awarnings")
-                .output()
-                .unwrap_or_else(|error| panic!("cargo: {error}"));
-            if output.status.success() {
-                return;
-            }
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let text = match self.cargo(&["check", "-p", "xenstore-core"]) {
+                Ok(()) => return self.link(),
+                Err(text) => text,
+            };
             let mut refused = 0;
             for (file, line) in errors(&text) {
                 let built = read(&self.copy.join("crates/xenstore-core/src").join(&file));
-                let shown = built.lines().nth(line - 1).unwrap_or_default();
+                // The switch stands on that line, or its text goes on over it.
+                let lines: Vec<&str> = built.lines().take(line).collect();
+                let shown = lines.iter().rev().find(|line| line.contains("crate::mutants::is("));
+                let shown = shown.copied().unwrap_or_default();
                 for mutant in all.iter_mut().filter(|mutant| mutant.file == file && mutant.compiles) {
                     if shown.contains(&format!("crate::mutants::is({})", mutant.number)) {
                         mutant.compiles = false;
@@ -176,11 +160,26 @@ impl Workshop {
         panic!("too many builds");
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(arguments).current_dir(&self.copy);
-        command.env("CARGO_TARGET_DIR", self.copy.join("target"));
-        command
+    fn link(&self) {
+        let built = self.cargo(&["build", "--release", "-p", "model-tests", "--bin", "trial"]);
+        built.unwrap_or_else(|text| panic!("the mutants do not build:\n{text}"));
+    }
+
+    /// Runs cargo on the copy; what it says if it fails.
+    fn cargo(&self, arguments: &[&str]) -> Result<(), String> {
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(arguments)
+            .args(["--offline", "-q"])
+            .current_dir(&self.copy)
+            .env("CARGO_TARGET_DIR", self.copy.join("target"))
+            .env("RUSTFLAGS", "-Awarnings")
+            .output();
+        let output = output.unwrap_or_else(|error| panic!("cargo: {error}"));
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     /// Runs streams with this mutant alive until one shows a difference.
@@ -214,12 +213,14 @@ impl Workshop {
 
 /// The files of the core and the lines that the compiler complains about.
 fn errors(text: &str) -> BTreeSet<(String, usize)> {
-    let places = text.lines().filter_map(|line| line.trim().strip_prefix("--> "));
+    let places = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--> crates/xenstore-core/src/"));
     places
         .filter_map(|place| {
-            let (path, rest) = place.split_once(".rs:")?;
+            let (file, rest) = place.split_once(':')?;
             let line = rest.split(':').next()?.parse().ok()?;
-            Some((format!("{}.rs", path.rsplit('/').next()?), line))
+            Some((file.to_owned(), line))
         })
         .collect()
 }
