@@ -42,7 +42,8 @@ pub struct Host {
 impl Host {
     /// Durable pages that are large enough for a store of this size and for some time of work on it.
     pub fn bytes_for(size: Size) -> usize {
-        (size.nodes + size.wide) * 160 + size.watches * 256 + (12 << 20)
+        // Twice what it takes: where room is short, requests also pay for making some.
+        2 * ((size.nodes + size.wide) * 160 + size.watches * 256 + (12 << 20))
     }
 
     /// Fills a new store, through requests.

@@ -258,7 +258,7 @@ impl<M: Memory> Server<M> {
     /// Less than an eighth of the tree's room is left, and a transaction's snapshot may be what keeps it from being more: time
     /// for [`Input::Shortage`].
     pub fn is_short_of_room(&self) -> bool {
-        self.tree.room() < self.tree.capacity() / SHORT && self.oldest_snapshot().is_some()
+        self.transactions > 0 && self.tree.room() < self.tree.capacity() / SHORT && self.oldest_snapshot().is_some()
     }
 
     /// The oldest snapshot that an unprivileged domain's transaction keeps and that is not the store as it is.

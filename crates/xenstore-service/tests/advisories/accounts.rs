@@ -63,11 +63,11 @@ fn xsa_326_unread_replies_stop_their_reader() {
 /// which counts the watches too, ends them, in a large one the limit `memory`.
 #[test]
 fn xsa_326_unread_events_end_at_the_memory_limit() {
-    for (bytes, least, most) in [(4 << 20, 4_000, 4 << 16), (128 << 20, 2_400_000, 2_600_000)] {
+    for (bytes, token, least, most) in [(4 << 20, 500, 4_000, 4 << 16), (128 << 20, 1000, 2_400_000, 2_600_000)] {
         let mut bed = Bed::with(Configuration::default(), bytes);
         bed.start(5);
         bed.start(6);
-        watch_home(&mut bed, &"t".repeat(1000));
+        watch_home(&mut bed, &"t".repeat(token));
         bed.guests.get_mut(&5).unwrap().deaf = true;
         for number in 0..30 {
             // Another path each time, so that the events are not the same ones.
