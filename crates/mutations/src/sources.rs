@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::table::Mutation;
 
-/// The folders and files that make the workspace.
-const PARTS: [&str; 9] = [
+/// The folders and files that make the workspace, and what its tests read.
+const PARTS: [&str; 10] = [
     "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
     "rustfmt.toml",
     "linker.ld",
     "crates",
+    "fuzz/corpus",
     "kernel",
     "boot",
     "qemu-tests",
