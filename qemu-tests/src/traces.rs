@@ -12,7 +12,7 @@ use peer_tests::differences::limits::our_configuration;
 use peer_tests::duel::exchange::{id_of, one};
 use peer_tests::guests::Message;
 use peer_tests::ours::Ours;
-use peer_tests::random::Random;
+use seeded_random::Random;
 use xenstore_wire::MessageType::{self, *};
 
 /// The peer in the bed is dom0's, who has no limits: any configuration will do.

@@ -13,6 +13,5 @@ pub mod coverage;
 pub mod engine;
 pub mod maker;
 pub mod model;
-pub mod random;
 pub mod shrink;
 pub mod step;

@@ -8,8 +8,8 @@ use xenstore_wire::PAYLOAD_MAX;
 
 use crate::engine::LinkEvent;
 use crate::model::{LIMITS, Settings};
-use crate::random::Random;
 use crate::step::{Fate, Step, Within};
+use seeded_random::Random;
 
 /// Guests that are there from the beginning.
 const GUESTS: [u16; 4] = [1, 2, 3, 4];

@@ -11,6 +11,5 @@ pub mod differences;
 pub mod duel;
 pub mod guests;
 pub mod ours;
-pub mod random;
 pub mod shrink;
 pub mod trace;

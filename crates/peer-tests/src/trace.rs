@@ -6,7 +6,7 @@ use native_rings::Life;
 use xenstore_wire::MessageType::{self, *};
 
 use crate::guests::readable;
-use crate::random::Random;
+use seeded_random::Random;
 
 /// Guests that are there from the beginning and own a home.
 pub const GUESTS: [u16; 3] = [1, 2, 3];

@@ -178,13 +178,7 @@ const _: () = assert!(EVTCHN_2L_WORDS * 64 == EVTCHN_2L_NR_CHANNELS as usize);
 
 /// This domain's own identifier: a port that waits for its own domain tells who that is.
 pub fn own_domid() -> Result<u16, XenError> {
-    let mut argument = EvtchnAllocUnbound {
-        dom: DOMID_SELF,
-        remote_dom: DOMID_SELF,
-        port: 0,
-    };
-    operate(EVTCHNOP_ALLOC_UNBOUND, &mut argument)?;
-    let port = Port(argument.port);
+    let port = alloc_masked(DOMID_SELF)?;
     let status = status(port);
     close(port);
     match status? {

@@ -198,11 +198,6 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.store.server()
     }
 
-    /// What became of the records so far.
-    pub fn figures(&self) -> StoreFigures {
-        self.store.figures()
-    }
-
     /// What the durable store has done.
     pub fn store_figures(&self) -> StoreFigures {
         self.store.figures()

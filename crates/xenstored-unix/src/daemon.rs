@@ -133,7 +133,7 @@ impl Daemon {
 
     /// Closes the socket and the state file. Clients see the end of their streams.
     pub fn finish(self) -> Result<(), Failure> {
-        let records = self.service.figures().records;
+        let records = self.service.store_figures().records;
         let (machine, mut pages) = self.service.into_parts();
         // First the name, so that nobody comes who would be sent away.
         drop(self.bound);

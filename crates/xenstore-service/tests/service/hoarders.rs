@@ -36,14 +36,14 @@ fn dom0_works(bed: &mut Bed) {
     bed.ask(0, ResetWatches, 0, "");
     for round in 0..3 {
         let value = "w".repeat(VALUE);
-        assert_eq!(bed.ask(0, Write, 0, &format!("/tool/work/{round}|{value}")), "OK|");
+        assert_eq!(bed.ask(0, Write, 0, &format!("/tool/busy/{round}|{value}")), "OK|");
         let transaction = bed.begin(0);
-        assert_eq!(bed.ask(0, Mkdir, transaction, "/tool/work/deep/er|"), "OK|");
+        assert_eq!(bed.ask(0, Mkdir, transaction, "/tool/busy/deep/er|"), "OK|");
         assert_eq!(bed.commit(0, transaction), "OK|");
-        assert_eq!(bed.ask(0, Read, 0, &format!("/tool/work/{round}|")), value);
-        assert_eq!(bed.ask(0, Watch, 0, &format!("/tool/work|{round}|")), "OK|");
+        assert_eq!(bed.ask(0, Read, 0, &format!("/tool/busy/{round}|")), value);
+        assert_eq!(bed.ask(0, Watch, 0, &format!("/tool/busy|{round}|")), "OK|");
     }
-    assert_eq!(bed.ask(0, Rm, 0, "/tool/work|"), "OK|");
+    assert_eq!(bed.ask(0, Rm, 0, "/tool/busy|"), "OK|");
     let _told = bed.events(0);
 }
 

@@ -341,7 +341,7 @@ fn files_of_others_and_of_other_versions_are_refused() {
 #[test]
 fn damaged_files_are_refused() {
     let folder = closed();
-    patch(&folder, 4096, b"XXXX");
+    patch(&folder, 4096, b"torn");
     refuses(&folder, "is damaged: it holds no store");
 
     let folder = closed();
