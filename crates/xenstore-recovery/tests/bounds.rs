@@ -257,7 +257,7 @@ const PILES: usize = 2;
 /// At most so many turns for each guest; `XENSTORE_TURNS=n` for more.
 fn turns() -> usize {
     let given = std::env::var("XENSTORE_TURNS").ok();
-    given.and_then(|turns| turns.parse().ok()).unwrap_or(150)
+    given.and_then(|turns| turns.parse().ok()).unwrap_or(60)
 }
 
 #[test]
