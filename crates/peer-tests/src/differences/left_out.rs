@@ -79,7 +79,7 @@ pub const TABLE: &[LeftOut] = &[
     LeftOut {
         what: "SET_PERMS of a special name that is none, or not by dom0",
         peers: ALL,
-        why: "4.17 aborts as above, 4.20 has no special nodes, oxenstored takes any name that starts with @",
+        why: "4.17 aborts as above, oxenstored takes any name that starts with @; not looked into with 4.20",
         applies: |asking| {
             let path = first(asking.payload);
             let known = path == b"@releaseDomain" || path == b"@introduceDomain";
