@@ -38,6 +38,8 @@ extern crate alloc;
 mod checkpoint;
 mod extents;
 mod log;
+#[cfg(test)]
+mod older_checkpoint;
 mod pages;
 mod slots;
 mod store;

@@ -179,7 +179,8 @@ impl<P: Pages> Store<P> {
         };
         let publishing = store.settle_slots();
         store.server.end_of_replay();
-        store.checkpoint();
+        // Not in the place of the one that was read: until this one stands, it is all there is.
+        store.checkpoint_on(side.other());
         Recovered { store, publishing }
     }
 
@@ -270,7 +271,10 @@ impl<P: Pages> Store<P> {
     /// Saves the state behind the last record and goes on with the other side's log. If the checkpoint does not fit, the
     /// present log goes on growing.
     fn checkpoint(&mut self) {
-        let side = self.log.side().other();
+        self.checkpoint_on(self.log.side().other());
+    }
+
+    fn checkpoint_on(&mut self, side: Side) {
         let Ok(body) = postcard::to_allocvec(&self.server.state()) else {
             return;
         };
@@ -288,6 +292,17 @@ impl<P: Pages> Store<P> {
             self.checkpoint_bytes = body.len();
             self.figures.checkpoints = self.figures.checkpoints.saturating_add(1);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn checkpoint_now(&mut self) {
+        self.checkpoint();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn damage_newest_checkpoint(&mut self) {
+        let kind = self.log.side().checkpoint();
+        self.server.pages_mut().write(kind, 0, &[0xff; 4]);
     }
 
     /// Everything committed so far is durable when this returns.
