@@ -12,7 +12,7 @@ use xen_bindings::evtchn::{self, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
 use xen_bindings::{Mode, Window, counters, restart, time};
-use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Step, Time, World};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
 use xenstore_wire::DomId;
@@ -37,8 +37,8 @@ pub struct Facts {
     pub memory: MemoryFigures,
     /// System time at the start.
     pub started: u64,
-    /// Lives of the server before this one.
-    pub restarts: u32,
+    /// How the last life ended.
+    pub last_end: &'static str,
 }
 
 /// Xen.
@@ -145,15 +145,12 @@ impl World for XenMachine {
             xen_version: (major, minor),
             memory,
             started,
-            restarts,
+            ..
         } = self.facts;
         let counted = counters::read();
         let (heap_used, heap_size) = heap_usage();
         let uptime = time::now_ns().saturating_sub(started) / 1_000_000_000;
-        writeln!(
-            out,
-            "xen: {major}.{minor} {mode}\nrestarts: {restarts}\nuptime-seconds: {uptime}"
-        )?;
+        writeln!(out, "xen: {major}.{minor} {mode}\nuptime-seconds: {uptime}")?;
         writeln!(
             out,
             "memory-bytes: {}\nmemory-maximum-bytes: {}\nimage-bytes: {}\ntables-bytes: {}\ndurable-bytes: {}",
@@ -289,6 +286,14 @@ impl Machine for XenMachine {
             CrashKind::Hang => restart::hang(),
             CrashKind::Memory => drop(black_box(Vec::<u8>::with_capacity(MORE_THAN_THERE_IS))),
         }
+    }
+
+    fn reached(step: Step) {
+        panic!("crash on request at step {step}");
+    }
+
+    fn last_end(&mut self) -> String {
+        String::from(self.facts.last_end)
     }
 
     fn log(&mut self, line: String) {

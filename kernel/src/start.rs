@@ -9,7 +9,7 @@ use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{Lost, Store, TooSmall};
+use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Store, TooSmall};
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
@@ -48,6 +48,11 @@ impl fmt::Display for CannotStart {
                     "the Xenstore ring of domain {domid} (its grant 1) cannot be mapped: {error}"
                 )
             }
+            CannotStart::Lost(Lost::Loop) => write!(
+                f,
+                "the last {LIVES_BEFORE_GIVING_UP} lives all ended before they got anything done, half of them by way of the older \
+                 checkpoint"
+            ),
             CannotStart::Lost(lost) => write!(f, "what the last life left does not verify: {lost:?}"),
             CannotStart::NoPort(domid, port, error) => {
                 write!(
@@ -82,7 +87,7 @@ pub fn serve(platform: Platform) -> ! {
         xen_version: platform.xen_version,
         memory: platform.memory,
         started: time::now_ns(),
-        restarts,
+        last_end: platform.last_end,
     };
     let own = DomId(platform.own_domid);
     let mut events = platform.events;
@@ -204,7 +209,11 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
-        Err((_, lost)) => give_up(&mut machine.log, CannotStart::Lost(lost)),
+        Err((_, lost)) => {
+            let last_end = machine.facts.last_end;
+            machine.log.line(&format!("the last life ended so: {last_end}"));
+            give_up(&mut machine.log, CannotStart::Lost(lost))
+        }
     };
     let server = recovered.store.server();
     let mut ports = Vec::new();
