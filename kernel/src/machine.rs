@@ -11,6 +11,7 @@ use xen_bindings::events::Events;
 use xen_bindings::evtchn::{self, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
+use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Mode, Window, counters, restart, time};
 use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Step, Time, World};
 use xenstore_ring::{SharedPage, offset};
@@ -37,6 +38,8 @@ pub struct Facts {
     pub memory: MemoryFigures,
     /// System time at the start.
     pub started: u64,
+    /// Lives of the server before this one, those included that ended before they had read back what there was.
+    pub restarts: u32,
     /// How the last life ended.
     pub last_end: &'static str,
 }
@@ -53,6 +56,8 @@ pub struct XenMachine {
     /// Our own ring page with the port behind it, until the service has it: the one ring that needs no grant.
     pub own_ring: Option<(Window, Port)>,
     pub facts: Facts,
+    /// Ends the domain if rounds do not come any more.
+    pub watchdog: Option<Watchdog>,
 }
 
 impl XenMachine {
@@ -145,12 +150,16 @@ impl World for XenMachine {
             xen_version: (major, minor),
             memory,
             started,
+            restarts,
             ..
         } = self.facts;
         let counted = counters::read();
         let (heap_used, heap_size) = heap_usage();
         let uptime = time::now_ns().saturating_sub(started) / 1_000_000_000;
-        writeln!(out, "xen: {major}.{minor} {mode}\nuptime-seconds: {uptime}")?;
+        writeln!(
+            out,
+            "xen: {major}.{minor} {mode}\nrestarts: {restarts}\nuptime-seconds: {uptime}"
+        )?;
         writeln!(
             out,
             "memory-bytes: {}\nmemory-maximum-bytes: {}\nimage-bytes: {}\ntables-bytes: {}\ndurable-bytes: {}",
@@ -196,6 +205,9 @@ impl Machine for XenMachine {
     }
 
     fn poll(&mut self, event: &mut dyn FnMut(Event)) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.poke();
+        }
         let domain_exception = self.domain_exception;
         self.events.drain(|port| {
             event(if Some(port) == domain_exception {
@@ -270,7 +282,10 @@ impl Machine for XenMachine {
     }
 
     fn wait(&mut self, deadline: Option<Time>) {
-        self.events.wait(deadline.map(|deadline| deadline.0));
+        // A round is due in time for the next poke, even if nothing happens.
+        let poke = self.watchdog.as_ref().map(Watchdog::due);
+        let deadline = deadline.map(|deadline| deadline.0);
+        self.events.wait(deadline.into_iter().chain(poke).min());
     }
 
     fn crash(&mut self, kind: CrashKind) {

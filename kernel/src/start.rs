@@ -7,6 +7,7 @@ use core::fmt;
 use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
+use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Platform, console, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration};
 use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Store, TooSmall};
@@ -87,6 +88,7 @@ pub fn serve(platform: Platform) -> ! {
         xen_version: platform.xen_version,
         memory: platform.memory,
         started: time::now_ns(),
+        restarts,
         last_end: platform.last_end,
     };
     let own = DomId(platform.own_domid);
@@ -106,6 +108,7 @@ pub fn serve(platform: Platform) -> ! {
         reserved: own_port.into_iter().chain(console::ring_port()).collect(),
         own_ring: platform.own_store,
         facts,
+        watchdog: None,
     };
     let durable = DurableRegion::new(platform.durable);
     let mut service = if restarts == 0 {
@@ -114,8 +117,21 @@ pub fn serve(platform: Platform) -> ! {
         warm(machine, durable, own)
     };
     restart::allow();
+    arm(service.machine_mut(), options.watchdog);
     service.machine_mut().events.guard(limit);
     service.run()
+}
+
+/// The outermost guard: whatever keeps rounds from coming, restarts in place included, ends the domain with a reason that dom0 can
+/// read.
+fn arm(machine: &mut XenMachine, seconds: u32) {
+    if seconds == 0 {
+        return;
+    }
+    match Watchdog::start(seconds) {
+        Ok(watchdog) => machine.watchdog = Some(watchdog),
+        Err(error) => machine.log.line(&format!("Xen grants no watchdog: {error}")),
+    }
 }
 
 fn cold(

@@ -185,7 +185,7 @@ impl<M: Memory> Decision<'_, M> {
         let since = |from: Time| self.now.0.saturating_sub(from.0) / 1_000_000_000;
         let _infallible = writeln!(
             out,
-            "restarts: {}\nseconds-since-first-start: {}\nseconds-since-restart: {}\nrequests-set-aside: {}",
+            "restarts-recorded: {}\nseconds-since-first-start: {}\nseconds-since-restart: {}\nrequests-set-aside: {}",
             lives.number,
             since(lives.first.unwrap_or(self.now)),
             since(lives.began),

@@ -30,7 +30,7 @@ fn the_reason_of_a_restart_is_logged_and_kept() {
     assert!(log.contains(":d1:WRITE"), "{log}");
     let status = status(&mut bed);
     for line in [
-        "restarts: 1",
+        "restarts-recorded: 1",
         "seconds-since-first-start: 7",
         "seconds-since-restart: 0",
         "requests-set-aside: 0",
