@@ -37,7 +37,7 @@ impl<M: Memory> Decision<'_, M> {
         let command = words.next().ok_or(Errno::EINVAL)?;
         let arguments: Vec<&[u8]> = words.collect();
         match (command, arguments.as_slice()) {
-            (b"help", []) => help(),
+            (b"help", []) => self.help(),
             (b"print", [line]) => {
                 self.log(format!("control: {}", String::from_utf8_lossy(line)));
                 Ok(Answer::ok())
@@ -60,6 +60,15 @@ impl<M: Memory> Decision<'_, M> {
             (b"crash", arguments) => self.crash(arguments),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    fn help(&self) -> Outcome {
+        let mut out = String::new();
+        let crash = self.server.configuration.debug_crash.then_some(("crash", "help"));
+        for (command, arguments) in COMMANDS.into_iter().chain(crash) {
+            let _infallible = writeln!(out, "{command:<15} {arguments}");
+        }
+        text(out)
     }
 
     fn log_settings(&self) -> Outcome {
@@ -254,12 +263,4 @@ impl<M: Memory> Decision<'_, M> {
             figures.leases,
         );
     }
-}
-
-fn help() -> Outcome {
-    let mut out = String::new();
-    for (command, arguments) in COMMANDS {
-        let _infallible = writeln!(out, "{command:<15} {arguments}");
-    }
-    text(out)
 }

@@ -232,3 +232,17 @@ fn what_comes_from_outside_is_blamed_on_nobody() {
         assert_eq!(said(&bed, "set aside"), 0, "{step}");
     }
 }
+
+#[test]
+fn an_end_after_a_request_is_not_held_against_the_next_one() {
+    let mut bed = crashing();
+    bed.start(1);
+    assert_eq!(bed.ask(1, Write, 0, "x|1"), "OK|");
+    // What was in hand last is done.
+    bed.restart();
+    // The guest's next request is in hand when the life ends once more.
+    assert_eq!(bed.ask(0, Control, 0, "crash|at|before-decide|after|0|"), "OK|");
+    assert_eq!(bed.ask(1, Write, 0, "x|2"), "OK|");
+    assert_eq!(bed.crashes, 2);
+    assert_eq!(bed.ask(1, Read, 0, "x|"), "2");
+}
