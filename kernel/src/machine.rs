@@ -283,7 +283,7 @@ impl Machine for XenMachine {
 
     fn wait(&mut self, deadline: Option<Time>) {
         // A round is due in time for the next poke, even if nothing happens.
-        let poke = self.watchdog.as_ref().map(Watchdog::due);
+        let poke = self.watchdog.as_ref().map(Watchdog::deadline);
         let deadline = deadline.map(|deadline| deadline.0);
         self.events.wait(deadline.into_iter().chain(poke).min());
     }

@@ -9,8 +9,8 @@ use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Platform, console, restart, shutdown, time};
-use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Store, TooSmall};
+use xenstore_core::{Channel, Configuration, message_in_words};
+use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Mark, Store, TooSmall, last_in_hand};
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
@@ -225,9 +225,13 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
-        Err((_, lost)) => {
+        Err((pages, lost)) => {
             let last_end = machine.facts.last_end;
             machine.log.line(&format!("the last life ended so: {last_end}"));
+            let mark = last_in_hand(pages);
+            if let Some(in_hand) = mark.as_ref().and_then(Mark::in_hand) {
+                machine.log.line(&message_in_words(None, in_hand.message, true));
+            }
             give_up(&mut machine.log, CannotStart::Lost(lost))
         }
     };

@@ -146,7 +146,7 @@ pub fn message_in_words(domid: Option<DomId>, message: &[u8], undone: bool) -> S
         Some(domid) => {
             let _infallible = write!(words, "domain {domid} ");
         }
-        None => words.push_str("a client that is gone, "),
+        None => words.push_str("a client that is not known, "),
     }
     let Some((head, payload)) = message.split_first_chunk::<HEADER_SIZE>() else {
         words.push_str("the beginning of a header");

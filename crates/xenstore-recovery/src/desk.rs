@@ -74,6 +74,11 @@ impl Mark {
     }
 }
 
+/// What the last life had in hand, in pages that cannot be gone on with.
+pub fn last_in_hand<P: Pages>(pages: P) -> Option<Mark> {
+    Mark::read(&DurablePages::open(pages).ok()?)
+}
+
 /// Lives that began one after the other without getting anything done. What does not verify is none.
 pub(crate) fn attempts<P: Pages>(pages: &DurablePages<P>) -> u32 {
     let found = pages.desk().get(ATTEMPTS_AT..).and_then(|desk| {

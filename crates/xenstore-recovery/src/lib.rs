@@ -45,7 +45,7 @@ mod pages;
 mod slots;
 mod store;
 
-pub use desk::Mark;
+pub use desk::{Mark, last_in_hand};
 pub use extents::{DurablePages, EXTENT, NotOurs, PageFigures, TooSmall};
 pub use pages::{Pages, SlicePages};
 pub use store::{
