@@ -5,12 +5,50 @@
 
 use crate::memory::Memory;
 use core::cell::UnsafeCell;
+use core::fmt::{self, Write};
 use core::mem::MaybeUninit;
 use xen_bindings::grant::WindowRecords;
 use xen_bindings::memory::MemoryFigures;
 
 /// Longest command line, without NUL; what is longer is cut off.
 pub const COMMAND_LINE_BYTES: usize = 1023;
+
+/// Longest text about the end of a start.
+pub const END_BYTES: usize = 320;
+
+/// How the last start ended, as text. Written on the way down, so without heap and without trust in anything.
+pub struct End {
+    bytes: [u8; END_BYTES],
+    length: usize,
+}
+
+impl End {
+    pub const fn new() -> Self {
+        End {
+            bytes: [0; END_BYTES],
+            length: 0,
+        }
+    }
+
+    /// The text; what is not text ends it.
+    pub fn text(&self) -> &str {
+        let bytes = self.bytes.get(..self.length).unwrap_or_default();
+        match core::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+}
+
+impl Write for End {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let length = self.length.min(END_BYTES);
+        let count = text.len().min(END_BYTES - length);
+        self.bytes[length..length + count].copy_from_slice(&text.as_bytes()[..count]);
+        self.length = length + count;
+        Ok(())
+    }
+}
 
 /// Where the domain's text goes.
 #[derive(Clone, Copy)]
@@ -29,6 +67,8 @@ pub struct Kept {
     /// System time at which `recent_restarts` began to be counted.
     pub restarts_since: u64,
     pub recent_restarts: u32,
+    /// How the start before this one ended.
+    pub last_end: End,
     pub command_line: [u8; COMMAND_LINE_BYTES],
     pub command_line_length: usize,
     pub console: ConsolePlace,
@@ -42,6 +82,8 @@ struct Cell<T>(UnsafeCell<MaybeUninit<T>>);
 // SAFETY: one vCPU, and no upcall handler touches it; `crate::memory` adds a lock against re-entry.
 unsafe impl<T> Sync for Cell<T> {}
 
+#[unsafe(link_section = ".noinit.end")]
+static END: Cell<End> = Cell(UnsafeCell::new(MaybeUninit::uninit()));
 #[unsafe(link_section = ".noinit.kept")]
 static KEPT: Cell<Kept> = Cell(UnsafeCell::new(MaybeUninit::uninit()));
 #[unsafe(link_section = ".noinit.windows")]
@@ -55,6 +97,7 @@ pub unsafe fn initialise(kept: Kept) {
     // SAFETY: the caller's promise; `WindowRecords` is made of integers, for which zero is a value.
     unsafe {
         (*KEPT.0.get()).write(kept);
+        (*END.0.get()).write(End::new());
         (*WINDOWS.0.get()).as_mut_ptr().write_bytes(0, 1);
     }
 }
@@ -66,6 +109,27 @@ pub unsafe fn initialise(kept: Kept) {
 pub unsafe fn get() -> &'static mut Kept {
     // SAFETY: the caller's promise.
     unsafe { (*KEPT.0.get()).assume_init_mut() }
+}
+
+/// Notes how this start ends, for the next one, if there will be one. The first end counts: what follows is a consequence.
+pub fn note_end(how: fmt::Arguments<'_>) {
+    if !crate::panic::goes_on() {
+        return;
+    }
+    // SAFETY: where another start follows, a cold start has filled it; one vCPU, and this is the way down: nobody else uses it.
+    let end = unsafe { (*END.0.get()).assume_init_mut() };
+    if end.length == 0 {
+        let _ = end.write_fmt(how);
+    }
+}
+
+/// Takes what [`note_end`] noted.
+///
+/// # Safety
+/// A cold start has filled it.
+pub unsafe fn take_end() -> End {
+    // SAFETY: the caller's promise; one vCPU.
+    core::mem::replace(unsafe { (*END.0.get()).assume_init_mut() }, End::new())
 }
 
 /// The records of the windows.

@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 use xen_bindings::console;
 use xen_bindings::{hypercall, restart, shutdown};
 
-use crate::entry;
+use crate::{entry, kept};
 
 /// A text that is collected first and then said in one piece; what is longer is cut off. Needs no heap.
 struct Text {
@@ -36,12 +36,14 @@ pub fn say(text: fmt::Arguments<'_>) {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    kept::note_end(format_args!("{info}"));
     say(format_args!("\n{info}\n"));
     end()
 }
 
 /// Boot cannot go on: says why, then ends.
 pub fn fail(why: fmt::Arguments<'_>) -> ! {
+    kept::note_end(why);
     say(format_args!(
         concat!(env!("CARGO_BIN_NAME"), " cannot start: {}\n"),
         why
@@ -49,9 +51,20 @@ pub fn fail(why: fmt::Arguments<'_>) -> ! {
     end()
 }
 
+/// There have been starts enough: says why, and ends the domain.
+pub fn give_up(why: fmt::Arguments<'_>) -> ! {
+    say(format_args!(concat!(env!("CARGO_BIN_NAME"), " gives up: {}\n"), why));
+    shutdown::crash()
+}
+
+/// Another start follows where this one ends.
+pub fn goes_on() -> bool {
+    restart::allowed() || entry::is_warm()
+}
+
 /// Ends this start.
 pub fn end() -> ! {
-    if restart::allowed() || entry::is_warm() {
+    if goes_on() {
         entry::warm_start();
     }
     if hypercall::available() {

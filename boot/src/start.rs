@@ -1,10 +1,10 @@
 //! From the first Rust instruction to the kernel: learn (cold) or remember (warm), arrange memory, hand over.
 
 use crate::entry::{self, MODE_PV, PHASE_WARM};
-use crate::kept::{self, COMMAND_LINE_BYTES, ConsolePlace, Kept};
+use crate::kept::{self, COMMAND_LINE_BYTES, ConsolePlace, End, Kept};
 use crate::layout::{CONSOLE, DURABLE, PAGE_SIZE, SHARED_INFO, STORE, heap_share};
 use crate::memory::{self, Memory, Space};
-use crate::panic::fail;
+use crate::panic::{fail, give_up};
 use crate::{MINIMUM_PAGES, heap, pv, pvh, selftest, traps, wait};
 use core::fmt::Write;
 use xen_bindings::abi::console::XenconsInterface;
@@ -86,6 +86,7 @@ unsafe fn cold(mode: Mode, start_info: u64) {
         restarts: 0,
         restarts_since: 0,
         recent_restarts: 0,
+        last_end: End::new(),
         command_line: facts.command_line,
         command_line_length: facts.command_line_length,
         console,
@@ -127,6 +128,8 @@ fn warm(mode: Mode) {
     // SAFETY: the cold start filled it; this start uses it alone.
     let kept = unsafe { kept::get() };
     kept.restarts = kept.restarts.saturating_add(1);
+    // SAFETY: as above.
+    kept.last_end = unsafe { kept::take_end() };
     match kept.console {
         // SAFETY: the cold start's mapping is still there.
         ConsolePlace::Ring { port } => unsafe { console::install_ring(CONSOLE as *mut XenconsInterface, Port(port)) },
@@ -162,9 +165,10 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     unsafe { shared_info::install(SHARED_INFO as *mut SharedInfo) };
     // Only from here on is there a time.
     if !is_cold && note_restart(kept) {
-        fail(format_args!(
-            "{RESTARTS_AT_MOST} restarts within {} s",
-            RESTARTS_WITHIN / 1_000_000_000
+        give_up(format_args!(
+            "{RESTARTS_AT_MOST} restarts within {} s; the last life ended so: {}",
+            RESTARTS_WITHIN / 1_000_000_000,
+            kept.last_end.text()
         ));
     }
     let heap_bytes = kept.memory.heap_pages() * PAGE_SIZE;
@@ -224,5 +228,6 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
         domain_watch: DomainWatch::probe(own_domid),
         own_domid,
         restarts: kept.restarts,
+        last_end: kept.last_end.text(),
     }
 }

@@ -251,12 +251,29 @@ extern "sysv64" fn trap_handler(frame: &TrapFrame) -> ! {
         unsafe { probe_resume() }
     }
     match DEPTH.fetch_add(1, Relaxed) {
-        0 => report(frame, address),
+        0 => {
+            note(frame, address);
+            report(frame, address);
+        }
         // The report may have been hit by an NMI, which is no reason to end. A report that traps by itself is cut short.
         1 => xen_bindings::console::emergency(b"trap within the report of a trap\n"),
         _ => shutdown::crash(),
     }
     end()
+}
+
+/// What the next start is told of a trap.
+fn note(frame: &TrapFrame, address: u64) {
+    let f = frame;
+    crate::kept::note_end(format_args!(
+        "trap {} ({}) error {:#x} at rip {:#x} rsp {:#x} rbp {:#x} cr2 {address:#x}",
+        f.vector,
+        name(f.vector),
+        f.error_code,
+        f.rip,
+        f.rsp,
+        f.rbp
+    ));
 }
 
 /// Everything there is to know about a trap, in one piece of text.

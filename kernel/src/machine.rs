@@ -11,8 +11,9 @@ use xen_bindings::events::Events;
 use xen_bindings::evtchn::{self, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
+use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Mode, Window, counters, restart, time};
-use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Step, Time, World};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
 use xenstore_wire::DomId;
@@ -37,8 +38,10 @@ pub struct Facts {
     pub memory: MemoryFigures,
     /// System time at the start.
     pub started: u64,
-    /// Lives of the server before this one.
+    /// Lives of the server before this one, those included that ended before they had read back what there was.
     pub restarts: u32,
+    /// How the last life ended.
+    pub last_end: &'static str,
 }
 
 /// Xen.
@@ -53,6 +56,8 @@ pub struct XenMachine {
     /// Our own ring page with the port behind it, until the service has it: the one ring that needs no grant.
     pub own_ring: Option<(Window, Port)>,
     pub facts: Facts,
+    /// Ends the domain if rounds do not come any more.
+    pub watchdog: Option<Watchdog>,
 }
 
 impl XenMachine {
@@ -146,6 +151,7 @@ impl World for XenMachine {
             memory,
             started,
             restarts,
+            ..
         } = self.facts;
         let counted = counters::read();
         let (heap_used, heap_size) = heap_usage();
@@ -199,6 +205,9 @@ impl Machine for XenMachine {
     }
 
     fn poll(&mut self, event: &mut dyn FnMut(Event)) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.poke();
+        }
         let domain_exception = self.domain_exception;
         self.events.drain(|port| {
             event(if Some(port) == domain_exception {
@@ -273,7 +282,10 @@ impl Machine for XenMachine {
     }
 
     fn wait(&mut self, deadline: Option<Time>) {
-        self.events.wait(deadline.map(|deadline| deadline.0));
+        // A round is due in time for the next poke, even if nothing happens.
+        let poke = self.watchdog.as_ref().map(Watchdog::deadline);
+        let deadline = deadline.map(|deadline| deadline.0);
+        self.events.wait(deadline.into_iter().chain(poke).min());
     }
 
     fn crash(&mut self, kind: CrashKind) {
@@ -289,6 +301,14 @@ impl Machine for XenMachine {
             CrashKind::Hang => restart::hang(),
             CrashKind::Memory => drop(black_box(Vec::<u8>::with_capacity(MORE_THAN_THERE_IS))),
         }
+    }
+
+    fn reached(step: Step) {
+        panic!("crash on request at step {step}");
+    }
+
+    fn last_end(&mut self) -> String {
+        String::from(self.facts.last_end)
     }
 
     fn log(&mut self, line: String) {

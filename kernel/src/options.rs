@@ -37,6 +37,9 @@ pub struct Options {
     /// Seconds that the server may work without waiting for events before that counts as a hang and it is restarted in place,
     /// `--hang-limit=N`; 10 if not given, 0 = never.
     pub hang_limit: u32,
+    /// Seconds without a round after which Xen ends the domain, `--watchdog=N`; 60 if not given, 0 = never. The outermost ring of
+    /// defence: a hang is noticed long before.
+    pub watchdog: u32,
     /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
     pub trace: Vec<TraceSwitch>,
     /// What was not understood.
@@ -85,6 +88,7 @@ const BURST: &str = "--conflict-burst-limit";
 const HISTORY: &str = "--conflict-history-ms";
 const AGGREGATE: &str = "--conflict-rate-limit-is-aggregate";
 const HANG_LIMIT: &str = "--hang-limit";
+const WATCHDOG: &str = "--watchdog";
 const LOSSES: &str = "--lease-after-losses";
 const DEBUG_CRASH: &str = "--debug-crash";
 
@@ -101,6 +105,7 @@ impl Options {
             conflicts: ConflictLimits::default(),
             debug_crash: false,
             hang_limit: 10,
+            watchdog: 60,
             trace: Vec::new(),
             unknown: Vec::new(),
         };
@@ -122,6 +127,7 @@ impl Options {
                 QUOTA | "-Q" => QUOTA,
                 OFFER => OFFER,
                 HANG_LIMIT => HANG_LIMIT,
+                WATCHDOG => WATCHDOG,
                 TARGET_RIGHTS => TARGET_RIGHTS,
                 TRACE => TRACE,
                 BURST => BURST,
@@ -157,6 +163,10 @@ impl Options {
             }
             TIMEOUT => self.event_timeout = value.parse().map_err(|_| "a number of seconds")?,
             HANG_LIMIT => self.hang_limit = value.parse().map_err(|_| "a number of seconds")?,
+            WATCHDOG => {
+                let seconds = value.parse().ok().filter(|seconds| matches!(seconds, 0 | 10..=86_400));
+                self.watchdog = seconds.ok_or("0, or a number of seconds from 10 to 86400")?;
+            }
             OFFER => {
                 let features = value.parse().ok().filter(|bits: &u32| bits & !FEATURES == 0);
                 self.features = features.ok_or("a sum of 1, 2, 4 and 8")?;
@@ -190,7 +200,7 @@ mod tests {
     #[test]
     fn what_init_xenstore_domain_writes_is_understood() {
         let options = Options::parse(
-            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match,--hang-limit=3",
+            "--event 7 --quota=nodes=5000,--trace=io,--watch-event-timeout=0,--features=14,--target-rights=first-match,--hang-limit=3,--watchdog=30",
         );
         assert_eq!(options.event, Some(7));
         assert_eq!(options.quotas.get(Limit::Nodes), 5000);
@@ -198,6 +208,7 @@ mod tests {
         assert_eq!(options.event_timeout, 0);
         assert_eq!(options.features, 14);
         assert_eq!(options.hang_limit, 3);
+        assert_eq!(options.watchdog, 30);
         assert_eq!(options.policy.target_rights, TargetRights::FirstMatch);
         assert!(options.unknown.is_empty());
     }
@@ -217,7 +228,9 @@ mod tests {
 
     #[test]
     fn unknown_words_are_named_and_the_rest_holds() {
-        let options = Options::parse("--internal-db -e 3 --priv-domid=x --event=0 --features=16 --target-rights=none");
+        let options = Options::parse(
+            "--internal-db -e 3 --priv-domid=x --event=0 --features=16 --target-rights=none --watchdog=1",
+        );
         assert_eq!(options.event, Some(3));
         let said: Vec<String> = options.unknown.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -228,6 +241,7 @@ mod tests {
                 "option --event takes an event channel port above 0, not '0': ignored",
                 "option --features takes a sum of 1, 2, 4 and 8, not '16': ignored",
                 "option --target-rights takes union or first-match, not 'none': ignored",
+                "option --watchdog takes 0, or a number of seconds from 10 to 86400, not '1': ignored",
             ]
         );
     }

@@ -7,9 +7,10 @@ use core::fmt;
 use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
+use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Platform, console, restart, shutdown, time};
-use xenstore_core::{Channel, Configuration};
-use xenstore_recovery::{Lost, Store, TooSmall};
+use xenstore_core::{Channel, Configuration, message_in_words};
+use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Mark, Store, TooSmall, last_in_hand};
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
@@ -48,6 +49,11 @@ impl fmt::Display for CannotStart {
                     "the Xenstore ring of domain {domid} (its grant 1) cannot be mapped: {error}"
                 )
             }
+            CannotStart::Lost(Lost::Loop) => write!(
+                f,
+                "the last {LIVES_BEFORE_GIVING_UP} lives all ended before they got anything done, half of them by way of the older \
+                 checkpoint"
+            ),
             CannotStart::Lost(lost) => write!(f, "what the last life left does not verify: {lost:?}"),
             CannotStart::NoPort(domid, port, error) => {
                 write!(
@@ -83,6 +89,7 @@ pub fn serve(platform: Platform) -> ! {
         memory: platform.memory,
         started: time::now_ns(),
         restarts,
+        last_end: platform.last_end,
     };
     let own = DomId(platform.own_domid);
     let mut events = platform.events;
@@ -101,6 +108,7 @@ pub fn serve(platform: Platform) -> ! {
         reserved: own_port.into_iter().chain(console::ring_port()).collect(),
         own_ring: platform.own_store,
         facts,
+        watchdog: None,
     };
     let durable = DurableRegion::new(platform.durable);
     let mut service = if restarts == 0 {
@@ -109,8 +117,21 @@ pub fn serve(platform: Platform) -> ! {
         warm(machine, durable, own)
     };
     restart::allow();
+    arm(service.machine_mut(), options.watchdog);
     service.machine_mut().events.guard(limit);
     service.run()
+}
+
+/// The outermost guard: whatever keeps rounds from coming, restarts in place included, ends the domain with a reason that dom0 can
+/// read.
+fn arm(machine: &mut XenMachine, seconds: u32) {
+    if seconds == 0 {
+        return;
+    }
+    match Watchdog::start(seconds) {
+        Ok(watchdog) => machine.watchdog = Some(watchdog),
+        Err(error) => machine.log.line(&format!("Xen grants no watchdog: {error}")),
+    }
 }
 
 fn cold(
@@ -204,7 +225,15 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
     machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
-        Err((_, lost)) => give_up(&mut machine.log, CannotStart::Lost(lost)),
+        Err((pages, lost)) => {
+            let last_end = machine.facts.last_end;
+            machine.log.line(&format!("the last life ended so: {last_end}"));
+            let mark = last_in_hand(pages);
+            if let Some(in_hand) = mark.as_ref().and_then(Mark::in_hand) {
+                machine.log.line(&message_in_words(None, in_hand.message, true));
+            }
+            give_up(&mut machine.log, CannotStart::Lost(lost))
+        }
     };
     let server = recovered.store.server();
     let mut ports = Vec::new();

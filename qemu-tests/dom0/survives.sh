@@ -83,6 +83,38 @@ guest_survives() {
     fails xenstore-exists "/local/domain/$DOMID"
 }
 
+# A client that ends the store twice with each write: it is told EIO, and everybody else goes on.
+poison_is_set_aside() {
+    XENSTORED_PATH=/dev/xen/xenbus test-xenstore -i 3 >/tmp/upstream 2>&1 &
+    UPSTREAM=$!
+    for round in 1 2 3 4 5; do
+        fails xenstore-write /survives/poisoned 'xenstore-stubdom: crash now' || return
+        CRASHES=$((CRASHES + 2))
+        expect kept timeout 30 xenstore-read /survives/value || return
+    done
+    wait "$UPSTREAM" || because "test-xenstore: $(tail -n 1 /tmp/upstream)" || return
+    fails xenstore-exists /survives/poisoned || return
+    xenstore-control status >/tmp/status || return
+    expect 'requests-set-aside: 5' cat /tmp/status || return
+    grep '^restart-' /tmp/status
+    grep '^restart-' /tmp/status | grep -q 'crash on request' || because 'status does not say why the store restarted' || return
+    xenstore-control status restarts >/tmp/restarts || return
+    grep -q 'request in hand: domain 0 WRITE' /tmp/restarts || because "no request in hand: $(cat /tmp/restarts)" || return
+    grep -q -F 'set aside' "$(console_log Xenstore)" || because 'the log does not say that a request was set aside'
+}
+
+# At each step of the loop: nobody notices.
+steps_survive() {
+    for at in 0 1 2 3 4 5 6 7 8 9 10; do
+        expect OK timeout 30 xenstore-control crash at "$at" after 3 || return
+        CRASHES=$((CRASHES + 1))
+        for value in 1 2 3 4 5; do
+            timeout 30 xenstore-write "/survives/step-$at" "$value" || return
+            expect "$value" timeout 30 xenstore-read "/survives/step-$at" || return
+        done
+    done
+}
+
 restarts_are_counted() {
     xenstore-control status >/tmp/status || return
     grep -E '^(restarts|requests|connections|windows-in-use):' /tmp/status
@@ -104,5 +136,7 @@ step values-survive values_survive
 step watches-survive watches_survive
 step load-survives load_survives
 step guest-survives guest_survives
+step poison-is-set-aside poison_is_set_aside
+step steps-survive steps_survive
 step check-after-it-all control_check
 step restarts-are-counted restarts_are_counted

@@ -206,7 +206,7 @@ fn damage(bytes: &mut Vec<u8>, images: &[Vec<u8>], script: &mut Script<'_>) -> b
         }
         6 => {
             // The header and the directory have no checksum of their own.
-            let at = script.number(64 + 4 * PAGES / EXTENT);
+            let at = script.number(256 + 4 * PAGES / EXTENT);
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = script.byte();
             }

@@ -150,8 +150,12 @@ impl Events {
             if take(words, self.timer) {
                 self.armed = None;
             }
+            let now = time::now_ns();
             match deadline_ns {
-                Some(deadline) if time::now_ns() >= deadline => return,
+                Some(deadline) if now >= deadline => return,
+                // It is still set to the end of the last work, and that is before the deadline: it wakes us then, and only if nothing
+                // has happened until then is it set anew. So a deadline that is far away costs a busy domain no hypercall.
+                Some(deadline) if self.armed.is_some_and(|armed| armed > now && armed <= deadline) => {}
                 // Zero would cancel the timer; time zero is long past.
                 Some(deadline) => self.set_timer(deadline.max(1)),
                 // The timer may still be set to the end of the last work: then it wakes us once, and we wait on.

@@ -27,6 +27,7 @@ pub mod restart;
 pub mod shared_info;
 pub mod shutdown;
 pub mod time;
+pub mod watchdog;
 mod window;
 
 pub use error::XenError;

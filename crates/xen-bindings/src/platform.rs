@@ -46,4 +46,6 @@ pub struct Platform {
     pub own_domid: u16,
     /// Starts of this domain before this one: 0 is a cold start, anything else a warm restart.
     pub restarts: u32,
+    /// How the start before this one ended: the panic's text with its place, or the trap with the registers that matter.
+    pub last_end: &'static str,
 }

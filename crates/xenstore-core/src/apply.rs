@@ -19,6 +19,7 @@ use crate::watch::Watch;
 impl<M: Memory> Server<M> {
     /// Makes a record's changes and queues its outputs. The same call serves live and in recovery.
     pub fn apply(&mut self, record: &Record) {
+        self.lives.note_time(record.time);
         for change in &record.changes {
             match change {
                 Change::Remembered { domid } => self.remember(*domid, record),
@@ -60,12 +61,14 @@ impl<M: Memory> Server<M> {
                 self.charge_partial(*connection, 0);
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.bytes_in = state.bytes_in.saturating_add(u64::from(*bytes));
+                    state.poisoner.kills = 0;
                     state.requests = state.requests.saturating_add(1);
                 }
             }
             Change::Partial { connection, bytes } => {
                 if let Some(state) = self.connections.get_mut(connection) {
                     state.bytes_in = state.bytes_in.saturating_add(bytes.len() as u64);
+                    state.poisoner.kills = 0;
                     state.partial.extend_from_slice(bytes);
                 }
                 self.charge_partial(*connection, bytes.len());
@@ -307,6 +310,20 @@ impl<M: Memory> Server<M> {
                 }
             }
             Change::DebugCrash { allowed } => self.configuration.debug_crash = *allowed,
+            Change::Restarted(restart) => self.lives.restarted(restart),
+            Change::Killed { connection } => {
+                if let Some(state) = self.connections.get_mut(connection) {
+                    state.poisoner.kills = state.poisoner.kills.saturating_add(1);
+                }
+            }
+            Change::SetAside { connection, at, left } => self.apply_set_aside(*connection, *at, *left),
+            Change::Skipped { connection, bytes } => {
+                if let Some(state) = self.connections.get_mut(connection) {
+                    state.bytes_in = state.bytes_in.saturating_add(u64::from(*bytes));
+                    state.poisoner.skipping = state.poisoner.skipping.saturating_sub(*bytes);
+                }
+            }
+            Change::CrashArmed { armed } => self.armed = *armed,
         }
     }
 
@@ -493,6 +510,7 @@ impl<M: Memory> Server<M> {
         }
         if let Some(state) = self.connections.get_mut(&connection) {
             state.unconsumed.clear();
+            (state.poisoner.kills, state.poisoner.skipping) = (0, 0);
         }
     }
 

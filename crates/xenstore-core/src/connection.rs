@@ -8,6 +8,7 @@ use xenstore_wire::DomId;
 
 use crate::input::{Channel, Time};
 use crate::lease::Losing;
+use crate::poison::Poisoner;
 use crate::record::Waiting;
 use crate::transaction::Transaction;
 use crate::tree::fingerprint;
@@ -28,6 +29,8 @@ pub enum Fault {
     RingIndex,
     /// A message announced more than 4096 bytes (3, PROTO).
     Protocol,
+    /// Its requests ended the server's life again and again (3, PROTO: there is no number of its own).
+    Poison,
 }
 
 impl Fault {
@@ -35,7 +38,7 @@ impl Fault {
     pub fn wire_value(self) -> u32 {
         match self {
             Fault::RingIndex => 2,
-            Fault::Protocol => 3,
+            Fault::Protocol | Fault::Poison => 3,
         }
     }
 }
@@ -302,6 +305,8 @@ pub struct Connection {
     pub(crate) watches: BTreeMap<u64, WatchPath>,
     /// Messages still queued for each request that is not consumed yet.
     pub(crate) unconsumed: BTreeMap<u64, u32>,
+    /// Which of its requests ended lives of the server.
+    pub(crate) poisoner: Poisoner,
 }
 
 impl Connection {
@@ -324,6 +329,7 @@ impl Connection {
             last_transaction: 0,
             watches: BTreeMap::new(),
             unconsumed: BTreeMap::new(),
+            poisoner: Poisoner::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use xenstore_wire::{DomId, Errno, MessageType, atoi, strings};
 use crate::decision::{Answer, Decision, Outcome};
 use crate::domain::Maxima;
 use crate::quota::Limit;
-use crate::record::{Action, Change, CrashKind};
+use crate::record::Change;
 use crate::settings::TraceSwitch;
 use crate::tree::Memory;
 
@@ -22,7 +22,7 @@ const COMMANDS: [(&str, &str); 7] = [
     ("print", "<string>"),
     ("quota", "[set <name> <val>|<domid>|max [-r]]"),
     ("quota-soft", "[set <name> <val>]"),
-    ("status", ""),
+    ("status", "[restarts]"),
 ];
 
 /// A reply that is a text.
@@ -37,7 +37,7 @@ impl<M: Memory> Decision<'_, M> {
         let command = words.next().ok_or(Errno::EINVAL)?;
         let arguments: Vec<&[u8]> = words.collect();
         match (command, arguments.as_slice()) {
-            (b"help", []) => help(),
+            (b"help", []) => self.help(),
             (b"print", [line]) => {
                 self.log(format!("control: {}", String::from_utf8_lossy(line)));
                 Ok(Answer::ok())
@@ -56,19 +56,19 @@ impl<M: Memory> Decision<'_, M> {
             (b"quota-soft", [b"set", name, value]) => self.set_default_limit(name, value, true),
             (b"check", []) => self.check(),
             (b"status", []) => self.status(),
-            (b"crash", [kind]) if self.server.configuration.debug_crash => {
-                self.actions.push(Action::Crash(match *kind {
-                    b"panic" => CrashKind::Panic,
-                    b"fault" => CrashKind::Fault,
-                    b"stack" => CrashKind::Stack,
-                    b"hang" => CrashKind::Hang,
-                    b"oom" => CrashKind::Memory,
-                    _ => return Err(Errno::EINVAL),
-                }));
-                Ok(Answer::ok())
-            }
+            (b"status", [b"restarts"]) => text(self.restarts()),
+            (b"crash", arguments) => self.crash(arguments),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    fn help(&self) -> Outcome {
+        let mut out = String::new();
+        let crash = self.server.configuration.debug_crash.then_some(("crash", "help"));
+        for (command, arguments) in COMMANDS.into_iter().chain(crash) {
+            let _infallible = writeln!(out, "{command:<15} {arguments}");
+        }
+        text(out)
     }
 
     fn log_settings(&self) -> Outcome {
@@ -213,10 +213,12 @@ impl<M: Memory> Decision<'_, M> {
             .fold(0, usize::saturating_add);
         let resets = server.connections.values().map(|c| u64::from(c.resets));
         let resets = resets.fold(0, u64::saturating_add);
+        let nodes = server.domains.values().map(|domain| domain.account.node_count());
+        let nodes = nodes.fold(0, u64::saturating_add);
         let mut out = String::new();
         let _infallible = writeln!(
             out,
-            "requests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\nring-resets: {resets}\ngeneration: {}\n\
+            "nodes: {nodes}\nrequests: {}\nconnections: {}\ndomains: {}\nwatches: {}\ntransactions: {transactions}\nring-resets: {resets}\ngeneration: {}\n\
              tree-blocks: {}\ntree-live-bytes: {}\ntree-dead-bytes: {}\nevents-queued: {}\nevents-expired: {}\nevents-merged: {}\nevents-dropped: {}\n\
              heap-held-bytes: {}\nsaved-bytes: {}",
             server.requests,
@@ -236,6 +238,7 @@ impl<M: Memory> Decision<'_, M> {
         );
         self.conflicts(&mut out);
         let _infallible = self.world.report(&mut out);
+        self.lives_in_short(&mut out);
         text(out)
     }
 
@@ -260,12 +263,4 @@ impl<M: Memory> Decision<'_, M> {
             figures.leases,
         );
     }
-}
-
-fn help() -> Outcome {
-    let mut out = String::new();
-    for (command, arguments) in COMMANDS {
-        let _infallible = writeln!(out, "{command:<15} {arguments}");
-    }
-    text(out)
 }

@@ -109,16 +109,25 @@ pub(crate) fn decide<'s, M: Memory>(
                 connection,
                 bytes: consumed,
             });
+            if decision.requester.is_some_and(|(_, state)| state.is_set_aside()) {
+                return decision.set_aside(connection, header, payload, 0);
+            }
             decision.request(connection, header, payload)
         }
-        Input::Partial { connection, bytes } => simple(
-            now,
-            [Change::Partial {
-                connection,
-                bytes: bytes.to_vec(),
-            }],
-            [],
-        ),
+        Input::Partial { connection, bytes } => {
+            let whole = || {
+                let bytes = bytes.to_vec();
+                simple(now, [Change::Partial { connection, bytes }], [])
+            };
+            crate::poison::decide_partial(server, now, world, connection, bytes).unwrap_or_else(whole)
+        }
+        Input::Skipped { connection, bytes } => simple(now, [Change::Skipped { connection, bytes }], []),
+        Input::Restarted {
+            reason,
+            in_hand,
+            records,
+        } => crate::lives::restarted(server, now, world, reason, in_hand, records),
+        Input::Strike => crate::crash::strike(server, now),
         Input::Published { connection, bytes } => simple(now, [Change::Published { connection, bytes }], []),
         Input::Misbehaved { connection, fault } => misbehaved(server, now, connection, fault),
         Input::Reset { connection } => {
@@ -209,7 +218,7 @@ fn shortage<M: Memory>(server: &Server<M>, now: Time) -> Record {
 }
 
 /// A ring client is ignored but stays known, so that its death is still told (XSA-325); a socket client is cut off.
-fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId, fault: Fault) -> Record {
+pub(crate) fn misbehaved<M: Memory>(server: &Server<M>, now: Time, connection: ConnectionId, fault: Fault) -> Record {
     match server.connections.get(&connection) {
         Some(Connection {
             channel: Channel::Ring { .. },
@@ -273,7 +282,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         }
     }
 
-    fn of(server: &'s Server<M>, now: Time, world: &'s dyn World, id: ConnectionId) -> Option<Self> {
+    pub fn of(server: &'s Server<M>, now: Time, world: &'s dyn World, id: ConnectionId) -> Option<Self> {
         let connection = server.connections.get(&id)?;
         let mut decision = Self::new(server, now, world);
         decision.caller = server.caller(connection);

@@ -7,6 +7,7 @@ use xenstore_wire::{DomId, Header};
 
 use crate::connection::{ConnectionId, Epoch, Fault};
 use crate::nesting::Nesting;
+use crate::poison::InHand;
 use crate::quota::Limit;
 use crate::settings::TraceSwitch;
 
@@ -160,6 +161,24 @@ pub enum Input<'a> {
         /// `xenstore-control crash` is allowed.
         debug_crash: bool,
     },
+    /// Bytes arrived that belong to a message that was set aside: they are thrown away.
+    Skipped {
+        /// Who sent it.
+        connection: ConnectionId,
+        /// Bytes taken from the stream, at most [`crate::Connection::skipping`].
+        bytes: u32,
+    },
+    /// A life of the server begins with what an earlier one left. The first input of such a life.
+    Restarted {
+        /// Why the other ended, as far as the machine can tell.
+        reason: &'a str,
+        /// What it was deciding, or had decided last.
+        in_hand: Option<InHand<'a>>,
+        /// Its last records, in short.
+        records: &'a str,
+    },
+    /// [`crate::Server::strikes_now`]: the end that an administrator ordered is due.
+    Strike,
     /// A child of an open transaction begins or ends. Only embedders of this crate can do that: the wire has no room for it.
     /// What does not fit (no such transaction, no child, too many) changes nothing.
     Nested {

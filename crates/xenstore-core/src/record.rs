@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::{DomId, Header, PathBuf, Permissions};
 
 use crate::connection::{ConnectionId, Epoch, Fault, QueuedMessage};
+use crate::crash::Armed;
 use crate::input::{Channel, Time};
 use crate::lease::Footprint;
+use crate::lives::Restart;
 use crate::nesting::Nesting;
 use crate::settings::TraceSwitch;
 use crate::transaction::{Facets, Write};
@@ -504,6 +506,34 @@ pub enum Change {
     DebugCrash {
         /// It is.
         allowed: bool,
+    },
+    /// A life began where another ended.
+    Restarted(Restart),
+    /// The bytes that a connection's stream goes on with were in hand when a life ended.
+    Killed {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// A request is not decided any more, because it ended lives.
+    SetAside {
+        /// Whose.
+        connection: ConnectionId,
+        /// When.
+        at: Time,
+        /// Bytes of it that are still to come, and will be thrown away.
+        left: u32,
+    },
+    /// Bytes of a request that was set aside were taken from the stream.
+    Skipped {
+        /// Whose.
+        connection: ConnectionId,
+        /// How many.
+        bytes: u32,
+    },
+    /// A life is to be ended on purpose, or not any more.
+    CrashArmed {
+        /// How and when.
+        armed: Option<Armed>,
     },
 }
 

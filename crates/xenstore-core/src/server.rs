@@ -9,10 +9,12 @@ use xenstore_wire::{Access, DomId, Path, Permissions};
 use crate::account::Sums;
 use crate::conflict::{ConflictFigures, ConflictLimits, Conflicts};
 use crate::connection::{Connection, ConnectionId};
+use crate::crash::Armed;
 use crate::domain::{Domain, Maxima};
 use crate::heap::{Cost, Heap};
 use crate::input::{Input, Time, World};
 use crate::lease::Leases;
+use crate::lives::Lives;
 use crate::mentions::Mentions;
 use crate::policy::{Caller, Legacy, Policy, Subject};
 use crate::quota::{Limit, Quotas};
@@ -109,6 +111,10 @@ pub struct Server<M: Memory> {
     pub(crate) requests: u64,
     pub(crate) conflicts: Conflicts,
     pub(crate) leases: Leases,
+    /// How often it began again, and why.
+    pub(crate) lives: Lives,
+    /// An end of this life that an administrator ordered.
+    pub(crate) armed: Option<Armed>,
     /// Transactions of all connections.
     pub(crate) transactions: usize,
     /// Records of an earlier life are being applied. Not saved.
@@ -154,6 +160,8 @@ impl<M: Memory> Server<M> {
             requests: 0,
             conflicts: Conflicts::default(),
             leases: Leases::default(),
+            lives: Lives::default(),
+            armed: None,
             transactions: 0,
             replaying: false,
             policy: None,

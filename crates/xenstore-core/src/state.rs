@@ -11,9 +11,11 @@ use xenstore_wire::{DomId, Permissions};
 use crate::account::{Account, Sums};
 use crate::conflict::Conflicts;
 use crate::connection::{Connection, ConnectionId};
+use crate::crash::Armed;
 use crate::domain::{Domain, Maxima};
 use crate::heap::Cost;
 use crate::lease::Leases;
+use crate::lives::Lives;
 use crate::mentions::Mentions;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
@@ -40,6 +42,8 @@ pub struct State {
     requests: u64,
     conflicts: Conflicts,
     leases: Leases,
+    lives: Lives,
+    armed: Option<Armed>,
 }
 
 /// A state to be saved. Has the form of [`State`], field by field, and borrows from the server.
@@ -60,6 +64,8 @@ pub struct SavedState<'s> {
     requests: u64,
     conflicts: &'s Conflicts,
     leases: &'s Leases,
+    lives: &'s Lives,
+    armed: &'s Option<Armed>,
 }
 
 impl<M: Memory> Server<M> {
@@ -81,6 +87,8 @@ impl<M: Memory> Server<M> {
             requests: self.requests,
             conflicts: &self.conflicts,
             leases: &self.leases,
+            lives: &self.lives,
+            armed: &self.armed,
         }
     }
 
@@ -146,6 +154,8 @@ impl<M: Memory> Server<M> {
             requests: state.requests,
             conflicts: state.conflicts,
             leases: state.leases,
+            lives: state.lives,
+            armed: state.armed,
             transactions,
             replaying: false,
             policy: None,

@@ -2,7 +2,7 @@
 //!
 //! | extent | content |
 //! |---|---|
-//! | 0 | header: magic, version, length, then one directory entry per extent: kind and ordinal among its kind |
+//! | 0 | header: magic, version, length, the desk (`desk`), then one directory entry per extent: kind and ordinal among its kind |
 //! | others | as the directory says: arena chunk, table of block ids, connection slots, log or checkpoint of either side, or free |
 //!
 //! An extent gets its kind by one directory store once its content is ready, and keeps it.
@@ -18,13 +18,17 @@ pub const EXTENT: usize = CHUNK;
 
 const MAGIC: [u8; 8] = *b"XSDPAGES";
 /// Layout version; another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where the header says how many extents there are.
 const EXTENTS_AT: usize = 16;
+/// Where the desk begins in extent 0: what a life leaves for the next one in place.
+const DESK: usize = 64;
+/// Bytes of the desk.
+pub(crate) const DESK_BYTES: usize = DIRECTORY - DESK;
 /// Where the directory begins in extent 0.
-const DIRECTORY: usize = 64;
+const DIRECTORY: usize = 256;
 const ENTRY: usize = 4;
-/// Extents that the directory has room for: 255 MiB.
+/// Extents that the directory has room for: 254 MiB.
 const MOST: usize = (EXTENT - DIRECTORY) / ENTRY;
 /// While fewer extents than this are free, more are asked for: for logs and checkpoints, whatever the tree still has.
 const SHORT: usize = 4 * RESERVED;
@@ -127,6 +131,7 @@ impl<P: Pages> DurablePages<P> {
         pages.barrier();
         pages.store(8, &VERSION.to_le_bytes());
         pages.store(EXTENTS_AT, &(extents as u64).to_le_bytes());
+        pages.store(DESK, &alloc::vec![0; DESK_BYTES]);
         pages.store(DIRECTORY, &alloc::vec![0; MOST.saturating_mul(ENTRY)]);
         let mut formatted = DurablePages {
             pages,
@@ -239,6 +244,19 @@ impl<P: Pages> DurablePages<P> {
     pub(crate) fn store_at(&mut self, extent: usize, at: usize, bytes: &[u8]) {
         self.pages
             .store(extent.saturating_mul(EXTENT).saturating_add(at), bytes);
+    }
+
+    /// The desk.
+    pub(crate) fn desk(&self) -> &[u8] {
+        self.pages.bytes(DESK, DESK_BYTES)
+    }
+
+    /// Stores bytes on the desk.
+    pub(crate) fn write_desk(&mut self, at: usize, bytes: &[u8]) {
+        let end = at.checked_add(bytes.len());
+        if end.is_some_and(|end| end <= DESK_BYTES) {
+            self.pages.store(DESK.saturating_add(at), bytes);
+        }
     }
 
     pub(crate) fn barrier(&mut self) {
@@ -500,7 +518,7 @@ mod tests {
             DurablePages::open(SlicePages(bytes.clone())).unwrap_err().1,
             NotOurs::Version(9)
         );
-        bytes[8] = 1;
+        bytes[8] = u8::try_from(VERSION).unwrap();
         bytes[DIRECTORY + 4] = 77;
         assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
     }

@@ -36,6 +36,7 @@
 extern crate alloc;
 
 mod checkpoint;
+mod desk;
 mod extents;
 mod log;
 #[cfg(test)]
@@ -44,6 +45,9 @@ mod pages;
 mod slots;
 mod store;
 
+pub use desk::{Mark, last_in_hand};
 pub use extents::{DurablePages, EXTENT, NotOurs, PageFigures, TooSmall};
 pub use pages::{Pages, SlicePages};
-pub use store::{Durable, Lost, Recovered, Store, StoreFigures};
+pub use store::{
+    Durable, LAST_RECORDS, LIVES_BEFORE_GIVING_UP, LIVES_BEFORE_OLDER, Lost, Recovered, Store, StoreFigures,
+};

@@ -7,8 +7,10 @@ use core::cell::{Cell, RefCell};
 use xenstore_core::{Channel, Configuration, DomainState, Epoch, Input, Time, World};
 use xenstore_wire::DomId;
 
+use crate::desk;
+use crate::extents::DurablePages;
 use crate::pages::Pages;
-use crate::store::Store;
+use crate::store::{LIVES_BEFORE_GIVING_UP, LIVES_BEFORE_OLDER, Lost, Store};
 
 extern crate std;
 
@@ -112,5 +114,77 @@ fn a_crash_on_the_way_back_from_the_older_checkpoint_loses_nothing() {
             assert!(crash_before > 3, "a recovery stores its checkpoint");
             return;
         }
+    }
+}
+
+/// Two checkpoints, and records behind each.
+fn with_two_checkpoints() -> (Vec<u8>, Vec<Channel>) {
+    let mut store = Store::cold(Configuration::default(), Wreckable::new(std::vec![0; 4 << 20], 0)).unwrap();
+    for port in 1..10 {
+        connect(&mut store, port);
+    }
+    store.checkpoint_now();
+    for port in 10..20 {
+        connect(&mut store, port);
+    }
+    let expected = ports(&store);
+    (store.into_pages().bytes.clone(), expected)
+}
+
+fn begin(bytes: Vec<u8>) -> Result<Store<Wreckable>, (Vec<u8>, Lost)> {
+    match Store::recover(Wreckable::new(bytes, 0)) {
+        Ok(recovered) => Ok(recovered.store),
+        Err((pages, lost)) => Err((pages.bytes.clone(), lost)),
+    }
+}
+
+#[test]
+fn lives_that_get_nothing_done_try_the_older_checkpoint_and_then_give_up_and_never_begin_anew() {
+    let (mut bytes, expected) = with_two_checkpoints();
+    let mut replayed = Vec::new();
+    for _ in 0..LIVES_BEFORE_GIVING_UP {
+        let store = begin(bytes).map_err(|(_, lost)| lost).unwrap();
+        assert_eq!(ports(&store), expected);
+        replayed.push(store.figures().replayed);
+        bytes = store.into_pages().bytes.clone();
+    }
+    // The first finds the records behind the newest checkpoint, the next ones its own checkpoint and nothing behind it; then comes the
+    // one before that.
+    let (newest, older) = replayed.split_at(LIVES_BEFORE_OLDER as usize);
+    assert_eq!(newest, [10, 0, 0]);
+    assert!(older.iter().all(|count| *count == 0), "{replayed:?}");
+    let (bytes, lost) = begin(bytes).map(|_| ()).unwrap_err();
+    assert_eq!(lost, Lost::Loop);
+    // Whoever starts it again by hand gets another try, with the same state.
+    assert_eq!(ports(&begin(bytes).map_err(|(_, lost)| lost).unwrap()), expected);
+}
+
+#[test]
+fn a_life_in_a_loop_goes_by_way_of_the_older_checkpoint() {
+    let (bytes, expected) = with_two_checkpoints();
+    let newest = begin(bytes.clone()).map_err(|(_, lost)| lost).unwrap();
+    assert_eq!(newest.figures().replayed, 10);
+    // Lives that end in their recovery leave no checkpoint.
+    let mut looping = DurablePages::open(Wreckable::new(bytes, 0))
+        .map_err(|(_, why)| why)
+        .unwrap();
+    desk::set_attempts(&mut looping, LIVES_BEFORE_OLDER);
+    let store = begin(looping.into_pages().bytes.clone())
+        .map_err(|(_, lost)| lost)
+        .unwrap();
+    assert_eq!(store.figures().replayed, 19);
+    assert_eq!(ports(&store), expected);
+}
+
+#[test]
+fn a_life_that_got_something_done_is_no_part_of_a_loop() {
+    let (mut bytes, expected) = with_two_checkpoints();
+    for _ in 0..3 * LIVES_BEFORE_GIVING_UP {
+        let mut store = begin(bytes).map_err(|(_, lost)| lost).unwrap();
+        assert!(store.is_unsettled());
+        store.settle();
+        assert!(!store.is_unsettled());
+        assert_eq!(ports(&store), expected);
+        bytes = store.into_pages().bytes.clone();
     }
 }

@@ -1,13 +1,20 @@
 //! A server together with its durable pages: the one way from a record to a change, and from a change to a client; and back
 //! from the pages to the server.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
+use core::fmt::Write as _;
 
 use xenstore_core::tree::Root;
-use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Policy, Record, Server, Time, World};
+use xenstore_core::{
+    Change, Channel, Configuration, ConnectionId, DomainState, InHand, Input, Policy, Record, Server, Step, Time, World,
+};
+use xenstore_wire::DomId;
 
 use crate::checkpoint;
+use crate::desk::{self, Mark};
 use crate::extents::{DurablePages, NotOurs, TooSmall};
 use crate::log::{Log, Side};
 use crate::pages::Pages;
@@ -23,8 +30,17 @@ const LOG_TO_CHECKPOINT: usize = 2;
 /// Records between two checkpoints that are made for want of room: a checkpoint costs about as much as some dozens of records.
 const RECORDS_BETWEEN: u64 = 256;
 
-/// Bytes of a checkpoint that do not grow with the number of clients: settings, counters, its head.
-const CHECKPOINT_FIXED: u64 = 4096;
+/// Bytes of a checkpoint that do not grow with the number of clients: settings, counters, the last restarts (4 KiB), its head.
+const CHECKPOINT_FIXED: u64 = 8192;
+
+/// Lives that may begin one after the other without getting anything done: the next one goes by way of the older checkpoint.
+pub const LIVES_BEFORE_OLDER: u32 = 3;
+
+/// Lives after which that, too, was in vain: the state cannot be gone on with.
+pub const LIVES_BEFORE_GIVING_UP: u32 = 6;
+
+/// Records that are told in short when a life begins.
+pub const LAST_RECORDS: usize = 16;
 
 /// Everything committed so far is durable. Only [`Store::seal`] makes one, and every function that lets a client see
 /// something wants to see it.
@@ -44,6 +60,11 @@ pub struct Store<P: Pages> {
     checkpoint_bytes: usize,
     figures: StoreFigures,
     encoded: Vec<u8>,
+    mark: Mark,
+    /// Lives so far, this one included, that have not got anything done.
+    attempts: u32,
+    /// Ends the life at a step, on request.
+    at_step: fn(Step),
 }
 
 /// What the store has done since it was made or recovered.
@@ -93,6 +114,10 @@ pub struct Recovered<P: Pages> {
     pub store: Store<P>,
     /// Connections that were being published to: this many bytes more are visible if, and only if, the ring says so.
     pub publishing: Vec<(ConnectionId, u32)>,
+    /// The last records that were read back, in short.
+    pub last_records: String,
+    /// What the life that ended was deciding, or had decided last.
+    pub mark: Option<Mark>,
 }
 
 /// Why a store cannot be read back.
@@ -102,6 +127,8 @@ pub enum Lost {
     Pages(NotOurs),
     /// Neither checkpoint verifies, or the tree that it names does not.
     State,
+    /// [`LIVES_BEFORE_GIVING_UP`] lives ended before they got anything done.
+    Loop,
 }
 
 impl<P: Pages> Store<P> {
@@ -117,28 +144,44 @@ impl<P: Pages> Store<P> {
             checkpoint_bytes: 0,
             figures: StoreFigures::default(),
             encoded: Vec::new(),
+            mark: Mark::default(),
+            attempts: 0,
+            at_step: |_| {},
         };
         store.checkpoint();
         Ok(store)
     }
 
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since.
-    /// On failure the pages come back unchanged.
+    /// Where that has led to nothing [`LIVES_BEFORE_OLDER`] times, the older checkpoint and the records of both logs: the same
+    /// state by another road. On failure the pages come back unchanged but for the count of lives.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
+        let attempts = desk::attempts(&pages).saturating_add(1);
+        if attempts > LIVES_BEFORE_GIVING_UP {
+            // Whoever starts again by hand may try again.
+            desk::set_attempts(&mut pages, 0);
+            return Err((pages.into_pages(), Lost::Loop));
+        }
+        desk::set_attempts(&mut pages, attempts);
         let found = |side| Some((side, checkpoint::read(&pages, side)?));
         let mut candidates: Vec<_> = [Side::A, Side::B].into_iter().filter_map(found).collect();
         candidates.sort_by_key(|(_, (sequence, _))| core::cmp::Reverse(*sequence));
+        if attempts > LIVES_BEFORE_OLDER {
+            candidates.reverse();
+        }
         for (side, (sequence, state)) in candidates {
             match Server::restore(state, pages) {
-                Ok(server) => return Ok(Self::replay(server, side, sequence)),
+                Ok(server) => return Ok(Self::replay(server, side, sequence, attempts)),
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
         Err((pages.into_pages(), Lost::State))
     }
 
-    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64, attempts: u32) -> Recovered<P> {
+        let mark = Mark::read(server.pages());
+        let mut last = VecDeque::new();
         // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
         let roots = server.roots();
         server.hold(&roots);
@@ -146,6 +189,7 @@ impl<P: Pages> Store<P> {
         let mut log = Log::behind(side, sequence);
         loop {
             while let Some(record) = log.read(server.pages()) {
+                note(&mut last, &server, log.sequence(), &record);
                 server.replay(&record);
                 replayed = replayed.saturating_add(1);
             }
@@ -153,6 +197,7 @@ impl<P: Pages> Store<P> {
             let mut next = Log::behind(log.side().other(), log.sequence());
             match next.read(server.pages()) {
                 Some(record) if log.side() == side => {
+                    note(&mut last, &server, next.sequence(), &record);
                     server.replay(&record);
                     replayed = replayed.saturating_add(1);
                     log = next;
@@ -176,12 +221,20 @@ impl<P: Pages> Store<P> {
                 ..StoreFigures::default()
             },
             encoded: Vec::new(),
+            mark: Mark::default(),
+            attempts,
+            at_step: |_| {},
         };
         let publishing = store.settle_slots();
         store.server.end_of_replay();
         // Not in the place of the one that was read: until this one stands, it is all there is.
         store.checkpoint_on(side.other());
-        Recovered { store, publishing }
+        Recovered {
+            store,
+            publishing,
+            last_records: in_short(&last),
+            mark,
+        }
     }
 
     /// What the slots say became visible leaves the queues; what they leave open is returned.
@@ -234,9 +287,59 @@ impl<P: Pages> Store<P> {
 
     /// Decides an input and commits what comes of it. Returns what the machine has to do, once this is sealed.
     pub fn take(&mut self, now: Time, world: &dyn World, input: Input<'_>) -> Record {
-        let record = self.server.decide(now, world, input);
+        let served = matches!(input, Input::Request { .. });
+        let world = WithFigures { world, store: self };
+        let record = self.server.decide(now, &world, input);
         self.commit(&record);
+        if served && self.attempts != 0 {
+            self.settle();
+        }
         record
+    }
+
+    /// From here on `end` is called whenever the server comes to a step at which it is to end its life.
+    pub fn set_end(&mut self, end: fn(Step)) {
+        self.at_step = end;
+    }
+
+    /// The server has come to this step of its work: if that was ordered, its life ends.
+    pub fn reached(&self, step: Step) {
+        if self.server.strikes_at(step) {
+            (self.at_step)(step);
+        }
+    }
+
+    /// These bytes of a connection are about to be decided.
+    pub fn about_to_decide(&mut self, connection: ConnectionId, message: &[u8]) {
+        let Some(state) = self.server.connection(connection) else {
+            return;
+        };
+        let in_hand = InHand {
+            life: self.server.lives().number,
+            connection,
+            resets: state.resets,
+            bytes_in: state.bytes_in,
+            message,
+        };
+        self.mark.write(self.server.pages_mut(), in_hand);
+    }
+
+    /// They are put off.
+    pub fn not_now(&mut self) {
+        Mark::wipe(self.server.pages_mut());
+    }
+
+    /// This life has got something done, or has lasted: it is no part of a loop.
+    pub fn settle(&mut self) {
+        if self.attempts != 0 {
+            self.attempts = 0;
+            desk::set_attempts(self.server.pages_mut(), 0);
+        }
+    }
+
+    /// [`Store::settle`] has something to do.
+    pub fn is_unsettled(&self) -> bool {
+        self.attempts != 0
     }
 
     /// Writes a record, then applies it.
@@ -254,7 +357,9 @@ impl<P: Pages> Store<P> {
             self.figures.undurable = self.figures.undurable.saturating_add(1);
         }
         self.encoded = encoded;
+        self.reached(Step::Logged);
         self.server.apply(record);
+        self.reached(Step::Applied);
         for change in &record.changes {
             if let Change::Disconnected { connection } = change {
                 self.places.give_back(*connection);
@@ -286,11 +391,13 @@ impl<P: Pages> Store<P> {
         let old = core::mem::replace(held, roots.clone());
         self.server.let_go(&old);
         self.server.hold(&roots);
+        self.reached(Step::Checkpoint);
         if checkpoint::write(self.server.pages_mut(), side, sequence, &body) {
             self.log = Log::behind(side, sequence);
             self.checkpointed = sequence;
             self.checkpoint_bytes = body.len();
             self.figures.checkpoints = self.figures.checkpoints.saturating_add(1);
+            self.reached(Step::Checkpointed);
         }
     }
 
@@ -308,12 +415,14 @@ impl<P: Pages> Store<P> {
     /// Everything committed so far is durable when this returns.
     pub fn seal(&mut self) -> Durable {
         self.server.pages_mut().barrier();
+        self.reached(Step::Sealed);
         Durable(())
     }
 
     /// `bytes` of this connection's output are about to become visible.
     pub fn publishing(&mut self, _sealed: &Durable, connection: ConnectionId, bytes: u32) {
         self.write_slot(connection, bytes);
+        self.reached(Step::Intended);
     }
 
     /// They are visible now.
@@ -321,6 +430,7 @@ impl<P: Pages> Store<P> {
         // The slot is this record's durable form.
         self.server.apply(&published(connection, bytes));
         self.write_slot(connection, 0);
+        self.reached(Step::Resulted);
     }
 
     fn write_slot(&mut self, connection: ConnectionId, bytes: u32) {
@@ -347,6 +457,7 @@ impl<P: Pages> Store<P> {
     /// Background upkeep of at most about `budget` bytes of work; invisible to clients. More pages are asked for where few
     /// are left.
     pub fn tidy(&mut self, budget: usize) {
+        self.reached(Step::Tidy);
         self.let_go_of_the_past();
         let short = self.server.tree().room() < ROOM_KEPT;
         self.server.pages_mut().grow_when_short(short);
@@ -378,5 +489,65 @@ fn published(connection: ConnectionId, bytes: u32) -> Record {
     Record {
         changes: [Change::Published { connection, bytes }].into(),
         ..Record::default()
+    }
+}
+
+/// A record that was read back: its number, whose input it was, and what happened.
+type InShort = (u64, Option<DomId>, &'static str);
+
+fn note<P: Pages>(last: &mut VecDeque<InShort>, server: &Server<DurablePages<P>>, sequence: u64, record: &Record) {
+    if last.len() >= LAST_RECORDS {
+        last.pop_front();
+    }
+    let (connection, what) = record.in_short();
+    let domid = connection.and_then(|id| server.connection(id)).map(|state| state.domid);
+    last.push_back((sequence, domid, what));
+}
+
+fn in_short(last: &VecDeque<InShort>) -> String {
+    let mut text = String::new();
+    for (sequence, domid, what) in last {
+        let _infallible = match domid {
+            Some(domid) => write!(text, "{sequence}:d{domid}:{what} "),
+            None => write!(text, "{sequence}:{what} "),
+        };
+    }
+    text
+}
+
+/// The world, which reports the figures of the store, too.
+struct WithFigures<'w, P: Pages> {
+    world: &'w dyn World,
+    store: &'w Store<P>,
+}
+
+impl<P: Pages> World for WithFigures<'_, P> {
+    fn domain(&self, domid: DomId) -> DomainState {
+        self.world.domain(domid)
+    }
+
+    fn wall_clock(&self) -> u64 {
+        self.world.wall_clock()
+    }
+
+    fn report(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.world.report(out)?;
+        let store = self.store;
+        let (figures, pages) = (store.figures, store.server.pages().figures());
+        writeln!(
+            out,
+            "records: {}\nrecords-undurable: {}\nrecords-replayed: {}\nlog-bytes: {}\ncheckpoints: {}\ncheckpoint-bytes: {}\n\
+             extents: {}\nextents-free: {}\nextents-chunks: {}\nextents-tables: {}",
+            figures.records,
+            figures.undurable,
+            figures.replayed,
+            store.log.bytes(),
+            figures.checkpoints,
+            store.checkpoint_bytes,
+            pages.extents,
+            pages.free,
+            pages.chunks,
+            pages.tables
+        )
     }
 }

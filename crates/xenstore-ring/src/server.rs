@@ -168,6 +168,11 @@ impl ServerRing {
     ///
     /// If the client has meanwhile changed the index (a reset), nothing is written; the next visit tells.
     pub fn publish(&mut self, page: &impl SharedPage, bytes: &[u8]) -> usize {
+        self.publish_in_steps(page, bytes, || {})
+    }
+
+    /// [`ServerRing::publish`], which calls `between` when the bytes are in the ring and the index does not say so yet.
+    pub fn publish_in_steps(&mut self, page: &impl SharedPage, bytes: &[u8], between: impl FnOnce()) -> usize {
         let count = at_most(self.writable(), bytes.len());
         let Some(bytes) = bytes.get(..count as usize).filter(|bytes| !bytes.is_empty()) else {
             return 0;
@@ -177,6 +182,7 @@ impl ServerRing {
             return 0;
         }
         copy_in(page, offset::RESPONSES, self.own.rsp_prod, bytes);
+        between();
         self.own.rsp_prod = self.own.rsp_prod.wrapping_add(count);
         page.store(offset::RSP_PROD, self.own.rsp_prod);
         self.notify = true;

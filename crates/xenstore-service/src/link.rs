@@ -43,6 +43,13 @@ pub trait Link {
     /// Lets the client see as many of these bytes as fit; says how many.
     fn publish(&mut self, bytes: &[u8]) -> usize;
 
+    /// [`Link::publish`], which calls `between` when the bytes are written and the client cannot see them yet, if there is such a
+    /// time.
+    fn publish_in_steps(&mut self, bytes: &[u8], between: &mut dyn FnMut()) -> usize {
+        let _no_such_time = between;
+        self.publish(bytes)
+    }
+
     /// Begins anew after [`LinkState::Reset`], [`LinkState::Reconnect`] or a new INTRODUCE.
     fn restart(&mut self, why: LinkState);
 
@@ -136,6 +143,10 @@ impl<P: SharedPage> Link for RingLink<P> {
         self.ring.publish(&self.page, bytes)
     }
 
+    fn publish_in_steps(&mut self, bytes: &[u8], between: &mut dyn FnMut()) -> usize {
+        self.ring.publish_in_steps(&self.page, bytes, between)
+    }
+
     fn restart(&mut self, why: LinkState) {
         if why == LinkState::Reset {
             // The client zeroed the indices itself and may have queued requests since.
@@ -148,7 +159,7 @@ impl<P: SharedPage> Link for RingLink<P> {
     fn set_error(&mut self, fault: Fault) {
         let error = match fault {
             Fault::RingIndex => ConnectionError::RingIndex,
-            Fault::Protocol => ConnectionError::Protocol,
+            Fault::Protocol | Fault::Poison => ConnectionError::Protocol,
         };
         self.ring.write_error(&self.page, error);
     }

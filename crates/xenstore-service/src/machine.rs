@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xenstore_core::{Channel, ConnectFailure, ConnectionId, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, ConnectFailure, ConnectionId, CrashKind, DomainState, Step, Time, World};
 use xenstore_wire::DomId;
 
 use crate::link::Link;
@@ -65,6 +65,20 @@ pub trait Machine: World {
 
     /// Ends this life of the server. A machine that cannot come back from that does nothing.
     fn crash(&mut self, kind: CrashKind);
+
+    /// The server has come to a step at which an administrator ordered its life to end. A machine that cannot come back from
+    /// that does nothing.
+    fn reached(step: Step)
+    where
+        Self: Sized,
+    {
+        let _goes_on = step;
+    }
+
+    /// Why the life before this one ended, as far as the machine knows; empty if it does not.
+    fn last_end(&mut self) -> String {
+        String::new()
+    }
 
     /// Writes a line to the console.
     fn log(&mut self, line: String);

@@ -6,10 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use xenstore_core::{
-    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, Fault, Input, Limit, Record, SOCKET_UNREAD_MOST,
-    Server, Time, TraceSwitch,
+    Action, Change, Channel, ConnectFailure, Connection, ConnectionId, CrashKind, Fault, InHand, Input, Limit, Record,
+    SOCKET_UNREAD_MOST, Server, Step, Time, TraceSwitch,
 };
-use xenstore_recovery::{Durable, DurablePages, Pages, Recovered, Store, StoreFigures};
+use xenstore_recovery::{Durable, DurablePages, Mark, Pages, Recovered, Store, StoreFigures};
 use xenstore_wire::{DomId, HEADER_SIZE, Header, PAYLOAD_MAX};
 
 use crate::link::{Link, LinkState};
@@ -29,6 +29,8 @@ const COST_OF_CHANGE: u64 = 64;
 const TIDY_PER_ROUND: usize = 16 * 1024;
 /// A ring takes no more at once.
 const PUBLISH_AT_ONCE: usize = 1024;
+/// Seconds after which a life is no part of a loop of crashes, whether anyone asked something of it or not.
+const SETTLED_AFTER: u32 = 10;
 
 /// One client as the loop sees it. Nothing here needs to survive.
 struct Client<L> {
@@ -95,6 +97,12 @@ pub struct Service<M: Machine, P: Pages> {
 impl<M: Machine, P: Pages> Service<M, P> {
     /// A service without clients.
     pub fn new(machine: M, store: Store<P>) -> Self {
+        let mut service = Self::over(machine, store);
+        service.store.set_end(M::reached);
+        service
+    }
+
+    fn over(machine: M, store: Store<P>) -> Self {
         let now = machine.now();
         Service {
             machine,
@@ -123,8 +131,14 @@ impl<M: Machine, P: Pages> Service<M, P> {
         recovered: Recovered<P>,
         mut reach: impl FnMut(&mut M, Reach<'_>) -> Option<Reached<M>>,
     ) -> Self {
-        let Recovered { store, publishing } = recovered;
-        let mut service = Service::new(machine, store);
+        let Recovered {
+            store,
+            publishing,
+            last_records,
+            mark,
+        } = recovered;
+        let mut service = Service::over(machine, store);
+        service.restarted(mark.as_ref().and_then(Mark::in_hand), &last_records);
         let known: Vec<ConnectionId> = service.store.server().connections().map(|(id, _)| id).collect();
         for connection in known {
             let server = service.store.server();
@@ -160,6 +174,22 @@ impl<M: Machine, P: Pages> Service<M, P> {
         }
         service.repeat_actions();
         service
+    }
+
+    /// First of all: why the last life ended, and whose request was in hand.
+    fn restarted(&mut self, in_hand: Option<InHand<'_>>, records: &str) {
+        let reason = self.machine.last_end();
+        let strikes = self.store.server().strikes_at(Step::Recovered);
+        self.take(Input::Restarted {
+            reason: &reason,
+            in_hand,
+            records,
+        });
+        // Not before: what was ordered must not strike again while it is being crossed out.
+        self.store.set_end(M::reached);
+        if strikes {
+            M::reached(Step::Recovered);
+        }
     }
 
     /// Requests that waited for an action when the last life ended: the action is done (again).
@@ -236,8 +266,15 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     /// Waits until something happens outside, or is due.
     pub fn wait(&mut self) {
-        let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline()];
+        let settled = self.store.server().lives().began.after_seconds(SETTLED_AFTER);
+        let settled = self.store.is_unsettled().then_some(settled);
+        let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline(), settled];
         self.machine.wait(deadlines.into_iter().flatten().min());
+    }
+
+    /// This life ends in order, or has done its work: it is no part of a loop of crashes.
+    pub fn settle(&mut self) {
+        self.store.settle();
     }
 
     /// Does what there is to do, for every client at most its share. False if nothing is left: then it is time to wait.
@@ -245,6 +282,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
         self.now = self.machine.now();
         self.store.set_heap_limit(self.machine.heap() / 2);
         self.poll();
+        self.store.reached(Step::Polled);
         if core::mem::take(&mut self.domains_changed) {
             self.ask_for_domains();
         }
@@ -316,6 +354,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
 
     fn expire(&mut self) {
         let now = self.now;
+        if self.store.is_unsettled() && self.store.server().lives().began.after_seconds(SETTLED_AFTER) <= now {
+            self.store.settle();
+        }
         if self
             .store
             .server()
@@ -552,6 +593,16 @@ impl<M: Machine, P: Pages> Service<M, P> {
             let Some(state) = self.store.server().connection(connection) else {
                 return;
             };
+            let skipping = left.min(state.skipping());
+            if skipping > 0 {
+                client.taken = client.taken.saturating_add(skipping);
+                client.credit = client.credit.saturating_sub(u64::from(skipping));
+                self.take(Input::Skipped {
+                    connection,
+                    bytes: skipping,
+                });
+                continue;
+            }
             // The message: what came before, then what the ring has now.
             let mut message = core::mem::take(&mut self.message);
             message.clear();
@@ -571,12 +622,16 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 self.message = message;
                 return;
             }
+            let whose = state.domid;
+            self.store.about_to_decide(connection, &message);
+            self.store.reached(Step::BeforeDecide);
             let framed = frame(&message);
             if let Framed::Whole(header, length) = framed {
                 let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
                 let lease = self.store.server().waits_for(self.now, connection, header, payload);
                 if let Some(lease) = lease {
                     self.held.insert(connection, lease);
+                    self.store.not_now();
                     self.message = message;
                     return;
                 }
@@ -600,9 +655,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
                     client.lacking = None;
                     let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
                     if self.store.server().settings().trace(TraceSwitch::InputOutput) {
-                        let whose = state.domid;
                         self.log(Some(whose), Subject::Trace, trace::request(whose, header, payload));
                     }
+                    self.end_where_ordered(connection, header, payload);
                     let now = self.now;
                     let input = Input::Request {
                         connection,
@@ -615,17 +670,31 @@ impl<M: Machine, P: Pages> Service<M, P> {
                         client.credit = client.credit.saturating_sub(cost(&record, amount));
                     }
                     self.after(record);
+                    if self.store.server().strikes_now() {
+                        self.take(Input::Strike);
+                    }
                 }
                 Framed::Lacking(lacking) => {
                     client.lacking = lacking;
                     let bytes = message.get(before..).unwrap_or_default();
                     let now = self.now;
-                    self.store
+                    let record = self
+                        .store
                         .take(now, &self.machine, Input::Partial { connection, bytes });
+                    self.after(record);
                 }
                 Framed::TooLong => {}
             }
             self.message = message;
+        }
+    }
+
+    /// With `--debug-crash`: the request that ends the life in its place, unless it is set aside already.
+    fn end_where_ordered(&mut self, connection: ConnectionId, header: Header, payload: &[u8]) {
+        let server = self.store.server();
+        let aside = server.connection(connection).is_some_and(Connection::is_set_aside);
+        if !aside && server.is_poison(header, payload) {
+            self.machine.crash(CrashKind::Panic);
         }
     }
 
@@ -656,6 +725,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 continue;
             };
             if client.link.take_notify(client.lacking) {
+                self.store.reached(Step::BeforeNotify);
                 self.machine.notify(client.channel);
             }
         }
@@ -692,7 +762,14 @@ impl<M: Machine, P: Pages> Service<M, P> {
             };
             let planned = u32::try_from(bytes.len()).unwrap_or(0);
             self.store.publishing(durable, connection, planned);
-            let shown = u32::try_from(client.link.publish(bytes)).unwrap_or(0);
+            let strikes = self.store.server().strikes_at(Step::Publishing);
+            let mut between = || {
+                if strikes {
+                    M::reached(Step::Publishing);
+                }
+            };
+            let shown = u32::try_from(client.link.publish_in_steps(bytes, &mut between)).unwrap_or(0);
+            self.store.reached(Step::Published);
             self.store.published(connection, shown);
             if shown < planned {
                 return activate(&mut self.clients, &mut self.active, connection);

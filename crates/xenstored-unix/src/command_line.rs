@@ -149,7 +149,7 @@ fn size(value: &str) -> Result<usize, &'static str> {
     let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| (SMALLEST..=LARGEST).contains(bytes))
-        .ok_or("a size from 1M to 255M")
+        .ok_or("a size from 1M to 254M")
 }
 
 #[cfg(test)]
@@ -165,8 +165,8 @@ mod tests {
     fn sizes_have_units_and_bounds() {
         assert_eq!(size("1M"), Ok(1 << 20));
         assert_eq!(size("2048K"), Ok(2 << 20));
-        assert_eq!(size("267386880"), Ok(255 << 20));
-        for wrong in ["", "M", "0", "1023K", "256M", "1G", "-1", "99999999999999999999M"] {
+        assert_eq!(size("266338304"), Ok(254 << 20));
+        for wrong in ["", "M", "0", "1023K", "255M", "1G", "-1", "99999999999999999999M"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

@@ -81,9 +81,15 @@ impl Daemon {
             ));
         }
         let place = Place::take(&settings.socket)?;
+        let mut last_end = "";
         let (kept, state) = match &settings.state {
             Some(path) => {
                 let Opened { file, pages, status } = StateFile::open(path, settings.sync, settings.max_size)?;
+                last_end = match status {
+                    Status::New => "",
+                    Status::Running => "the process was ended",
+                    Status::Stopped { .. } => "stopped in order",
+                };
                 (Kept::open(settings, pages, status, path)?, Some(file))
             }
             None => (Kept::new(settings, StatePages::in_memory(settings.max_size))?, None),
@@ -93,7 +99,7 @@ impl Daemon {
             None => "memory only".to_owned(),
         };
         let (listener, bound) = place.listen(settings.socket_mode, settings.socket_group)?;
-        let machine = SocketMachine::new(listener, most_clients, whereabouts)?;
+        let machine = SocketMachine::new(listener, most_clients, whereabouts, last_end)?;
         // Before the first record: the number of them that was noted when the file was closed is true no longer.
         if let Some(state) = &state {
             state.mark(Status::Running)?;
@@ -132,7 +138,8 @@ impl Daemon {
     }
 
     /// Closes the socket and the state file. Clients see the end of their streams.
-    pub fn finish(self) -> Result<(), Failure> {
+    pub fn finish(mut self) -> Result<(), Failure> {
+        self.service.settle();
         let records = self.service.store_figures().records;
         let (machine, mut pages) = self.service.into_parts();
         // First the name, so that nobody comes who would be sent away.

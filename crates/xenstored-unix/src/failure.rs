@@ -123,6 +123,7 @@ impl fmt::Display for Failure {
                     Lost::Pages(NotOurs::Version(_)) => "its pages have another layout",
                     Lost::Pages(NotOurs::Directory) => "its directory contradicts itself, or it was cut short",
                     Lost::State => "its checkpoints or its tree do not verify",
+                    Lost::Loop => "the last starts with it all ended before anything was done",
                 };
                 write!(f, "{} is damaged: {what}; {START_EMPTY}", path.display())
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Signal, getpid, kill_process};
-use xenstore_core::{Channel, ConnectFailure, ConnectionId, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, ConnectFailure, ConnectionId, CrashKind, DomainState, Step, Time, World};
 use xenstore_service::{Event, Machine};
 use xenstore_wire::DomId;
 
@@ -52,11 +52,18 @@ pub struct SocketMachine {
     crowded: bool,
     started: Time,
     state: String,
+    last_end: &'static str,
 }
 
 impl SocketMachine {
-    /// A machine for at most `most_clients` clients of this socket. `state`: where the store is kept, for reports.
-    pub fn new(listener: StdListener, most_clients: usize, state: String) -> Result<Self, Failure> {
+    /// A machine for at most `most_clients` clients of this socket. `state`: where the store is kept, for reports; `last_end`: how
+    /// the process ended that had it before.
+    pub fn new(
+        listener: StdListener,
+        most_clients: usize,
+        state: String,
+        last_end: &'static str,
+    ) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(Failure::Poll)?;
         let mut listener = UnixListener::from_std(listener);
         let registry = poll.registry();
@@ -78,6 +85,7 @@ impl SocketMachine {
             crowded: false,
             started: log::now(),
             state,
+            last_end,
         })
     }
 
@@ -222,6 +230,15 @@ impl Machine for SocketMachine {
             }
             CrashKind::Hang => log::line("it goes on: nothing watches over this process, so a hang would be for ever"),
         }
+    }
+
+    fn reached(step: Step) {
+        log::line(&format!("crash on request at step {step}"));
+        std::process::abort()
+    }
+
+    fn last_end(&mut self) -> String {
+        self.last_end.to_owned()
     }
 
     fn log(&mut self, line: String) {

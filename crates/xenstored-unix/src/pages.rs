@@ -19,7 +19,7 @@ pub const HEADER: u64 = 4096;
 /// The least that `--max-size` may be, in bytes.
 pub const SMALLEST: usize = 1 << 20;
 /// The most that the directory of extents has room for, in bytes.
-pub const LARGEST: usize = 255 << 20;
+pub const LARGEST: usize = 254 << 20;
 /// Bytes to begin with.
 pub const FIRST: usize = 4 << 20;
 

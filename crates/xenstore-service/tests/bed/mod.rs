@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use xenstore_core::{Channel, Configuration, ConnectFailure, ConnectionId, CrashKind, DomainState, Time, World};
+use xenstore_core::{Channel, Configuration, ConnectFailure, ConnectionId, CrashKind, DomainState, Step, Time, World};
 use xenstore_recovery::{Pages, Store};
 use xenstore_ring::{ClientRing, ClientVisit, MemoryPage, SharedPage};
 use xenstore_service::{Event, Machine, Reached, RingLink, Service};
@@ -131,6 +131,8 @@ pub struct Host {
     /// Of which domains the server has asked by number.
     pub asked: RefCell<Vec<u16>>,
     pub fuse: Rc<Fuse>,
+    /// What the next life is told of the end of this one.
+    pub last_end: RefCell<String>,
 }
 
 pub struct Simulated {
@@ -227,6 +229,14 @@ impl Machine for Simulated {
 
     fn crash(&mut self, _kind: CrashKind) {
         std::panic::resume_unwind(Box::new(Crash));
+    }
+
+    fn reached(_step: Step) {
+        std::panic::resume_unwind(Box::new(Crash));
+    }
+
+    fn last_end(&mut self) -> String {
+        self.host.last_end.take()
     }
 
     fn log(&mut self, line: String) {
@@ -519,6 +529,7 @@ impl Bed {
                 }
                 Err(what) if what.is::<Crash>() => {
                     self.crashes += 1;
+                    assert!(self.crashes < 1000, "a loop of crashes");
                     pages = DurableMemory {
                         bytes: wreck.take(),
                         fuse: Rc::clone(&self.host.fuse),

@@ -19,8 +19,8 @@ fn a_value_that_will_not_do_is_named_with_those_that_would() {
             "NAME=N with a name that `xenstore-control quota` shows",
         ),
         ("--trace=wrl", "io or obj"),
-        ("--max-size=1G", "a size from 1M to 255M"),
-        ("--max-size=512K", "a size from 1M to 255M"),
+        ("--max-size=1G", "a size from 1M to 254M"),
+        ("--max-size=512K", "a size from 1M to 254M"),
         ("--max-clients=0", "0 is not in 1..=1000000"),
         (
             "--socket-mode=888",

@@ -75,6 +75,47 @@ fn a_store_survives_a_clean_stop_and_a_kill_and_needs_no_file() {
 }
 
 #[test]
+fn status_says_how_earlier_processes_ended() {
+    let folder = Folder::new();
+    let daemon = Daemon::with_state(&folder, &["--debug-crash"]);
+    let mut client = daemon.client();
+    client.ask(Write, "/x|1");
+    assert_eq!(client.status("restarts-recorded"), 0);
+    daemon.stop();
+    let daemon = Daemon::with_state(&folder, &["--debug-crash"]);
+    let mut client = daemon.client();
+    assert_eq!(client.ask(Read, "/x|"), "1");
+    // Nobody is told, because a socket ends with its process.
+    client.send(Write, 0, "/x|xenstore-stubdom: crash now").unwrap();
+    assert!(client.sees_the_end());
+    drop(daemon);
+    let daemon = Daemon::with_state(&folder, &[]);
+    let mut client = daemon.client();
+    assert_eq!(client.ask(Read, "/x|"), "1");
+    let status = client.ask(Control, "status|");
+    for (number, reason) in [(1, "stopped in order"), (2, "the process was ended")] {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(&format!("restart-{number}: ")));
+        assert!(line.is_some_and(|line| line.ends_with(reason)), "{status}");
+    }
+    let restarts = client.ask(Control, "status|restarts|");
+    let in_hand =
+        "request in hand: domain 0 WRITE request 2 transaction 0 length 30 \"/x\\x00xenstore-stubdom: crash now\"";
+    assert!(restarts.contains(in_hand), "{restarts}");
+    assert!(client.status("records") > 0 && client.status("extents-free") > 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_process_that_is_stopped_and_started_all_day_is_no_loop() {
+    let folder = Folder::new();
+    for _ in 0..2 * xenstore_recovery::LIVES_BEFORE_GIVING_UP {
+        Daemon::with_state(&folder, &[]).stop();
+    }
+}
+
+#[test]
 fn options_of_a_later_start_hold_over_what_was_kept() {
     let folder = Folder::new();
     let daemon = Daemon::with_state(&folder, &["--quota=nodes=5", "--quota=watches=6", "--debug-crash"]);
@@ -345,7 +386,7 @@ fn damaged_files_are_refused() {
     refuses(&folder, "is damaged: it holds no store");
 
     let folder = closed();
-    patch(&folder, 4096 + 64 + 8, &[0x77]);
+    patch(&folder, 4096 + 256 + 8, &[0x77]);
     refuses(&folder, "is damaged: its directory contradicts itself");
 
     let folder = closed();
