@@ -36,8 +36,11 @@
 extern crate alloc;
 
 mod checkpoint;
+#[cfg(test)]
+mod damage;
 mod extents;
 mod log;
+mod note;
 #[cfg(test)]
 mod older_checkpoint;
 mod pages;

@@ -12,7 +12,7 @@ use crate::store::Store;
 
 extern crate std;
 
-struct Alone;
+pub(super) struct Alone;
 
 impl World for Alone {
     fn domain(&self, _: DomId) -> DomainState {

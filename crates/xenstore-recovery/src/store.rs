@@ -10,6 +10,7 @@ use xenstore_core::{Change, Channel, Configuration, ConnectionId, Input, Policy,
 use crate::checkpoint;
 use crate::extents::{DurablePages, NotOurs, TooSmall};
 use crate::log::{Log, Side};
+use crate::note::{self, Noted};
 use crate::pages::Pages;
 use crate::slots::{self, Slot};
 
@@ -42,6 +43,8 @@ pub struct Store<P: Pages> {
     checkpointed: u64,
     /// Bytes of the newest checkpoint.
     checkpoint_bytes: usize,
+    /// The record that clients may know of.
+    noted: Noted,
     figures: StoreFigures,
     encoded: Vec<u8>,
 }
@@ -100,8 +103,13 @@ pub struct Recovered<P: Pages> {
 pub enum Lost {
     /// The pages have no store in them, or one of another layout.
     Pages(NotOurs),
-    /// Neither checkpoint verifies, or the tree that it names does not.
-    State,
+    /// Neither checkpoint verifies with the tree that it names and leads to the last record that clients may know of.
+    State {
+        /// The number of that record; none if there is no note of it.
+        expected: Option<u64>,
+        /// The last record that can be read; none if no checkpoint can be.
+        reached: Option<u64>,
+    },
 }
 
 impl<P: Pages> Store<P> {
@@ -115,6 +123,7 @@ impl<P: Pages> Store<P> {
             held: Default::default(),
             checkpointed: 0,
             checkpoint_bytes: 0,
+            noted: Noted::default(),
             figures: StoreFigures::default(),
             encoded: Vec::new(),
         };
@@ -122,23 +131,36 @@ impl<P: Pages> Store<P> {
         Ok(store)
     }
 
-    /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since.
-    /// On failure the pages come back unchanged.
+    /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
+    /// that does not lead to the last record that clients may know of, the older checkpoint may; else nothing is given back,
+    /// rather than a state that was left behind. On failure the pages come back unchanged.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
+        let noted = note::read(&pages);
         let found = |side| Some((side, checkpoint::read(&pages, side)?));
         let mut candidates: Vec<_> = [Side::A, Side::B].into_iter().filter_map(found).collect();
         candidates.sort_by_key(|(_, (sequence, _))| core::cmp::Reverse(*sequence));
+        let mut farthest = None;
         for (side, (sequence, state)) in candidates {
+            // Asked before anything is replayed: replaying makes use of what an older checkpoint needs.
+            let reached = Log::behind(side, sequence).reaches(&pages);
+            farthest = farthest.max(Some(reached));
+            let Some(noted) = noted.filter(|noted| noted.sequence <= reached) else {
+                continue;
+            };
             match Server::restore(state, pages) {
-                Ok(server) => return Ok(Self::replay(server, side, sequence)),
+                Ok(server) => return Ok(Self::replay(server, side, sequence, noted)),
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
-        Err((pages.into_pages(), Lost::State))
+        let lost = Lost::State {
+            expected: noted.map(|noted| noted.sequence),
+            reached: farthest,
+        };
+        Err((pages.into_pages(), lost))
     }
 
-    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64) -> Recovered<P> {
+    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64, noted: Noted) -> Recovered<P> {
         // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
         let roots = server.roots();
         server.hold(&roots);
@@ -170,6 +192,7 @@ impl<P: Pages> Store<P> {
             },
             checkpointed: sequence,
             checkpoint_bytes: 0,
+            noted,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -307,7 +330,11 @@ impl<P: Pages> Store<P> {
 
     /// Everything committed so far is durable when this returns.
     pub fn seal(&mut self) -> Durable {
-        self.server.pages_mut().barrier();
+        let sequence = self.log.sequence();
+        let pages = self.server.pages_mut();
+        pages.barrier();
+        // Not before the records are durable. The note itself need not be: without it, only damage would be noticed less.
+        self.noted.note(pages, sequence);
         Durable(())
     }
 
