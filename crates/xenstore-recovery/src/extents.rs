@@ -2,15 +2,25 @@
 //!
 //! | extent | content |
 //! |---|---|
-//! | 0 | header: magic, version, length, the desk (`desk`), then one directory entry per extent: kind and ordinal among its kind |
+//! | 0 | header: magic, version, length, two notes of the last record, the desk, then one directory entry per extent |
 //! | others | as the directory says: arena chunk, table of block ids, connection slots, log or checkpoint of either side, or free |
 //!
-//! An extent gets its kind by one directory store once its content is ready, and keeps it.
+//! An extent gets its kind by one directory store once its content is ready, and keeps it. Everything in the header checks
+//! itself: a byte of it that changes by itself is noticed.
+//!
+//! | bytes | header |
+//! |---|---|
+//! | 0 | magic (8), version (4) |
+//! | 16 | how many extents there are (4), and the complement (4) |
+//! | 32 | two notes of 16 bytes: see `note` |
+//! | 64 | the desk: see `desk` |
+//! | 256 | for each extent 4 bytes: kind (8 bits), ordinal among its kind (13), check of both (11); 0 = free |
 
 use alloc::vec::Vec;
 
 use xenstore_core::tree::{CHUNK, Memory};
 
+use crate::note;
 use crate::pages::Pages;
 
 /// Bytes of one extent; an arena chunk is one.
@@ -21,6 +31,8 @@ const MAGIC: [u8; 8] = *b"XSDPAGES";
 const VERSION: u32 = 2;
 /// Where the header says how many extents there are.
 const EXTENTS_AT: usize = 16;
+/// Where the two notes are.
+pub(crate) const NOTES_AT: usize = 32;
 /// Where the desk begins in extent 0: what a life leaves for the next one in place.
 const DESK: usize = 64;
 /// Bytes of the desk.
@@ -28,6 +40,10 @@ pub(crate) const DESK_BYTES: usize = DIRECTORY - DESK;
 /// Where the directory begins in extent 0.
 const DIRECTORY: usize = 256;
 const ENTRY: usize = 4;
+/// Bits of a table entry that are the location: all of [`MOST`] extents have room in them.
+const LOCATION: u32 = (1 << 28) - 1;
+/// Bits of a directory entry that say something; the others check them.
+const ENTRY_BITS: u32 = 21;
 /// Extents that the directory has room for: 254 MiB.
 const MOST: usize = (EXTENT - DIRECTORY) / ENTRY;
 /// While fewer extents than this are free, more are asked for: for logs and checkpoints, whatever the tree still has.
@@ -130,8 +146,8 @@ impl<P: Pages> DurablePages<P> {
         pages.store(0, &[0; MAGIC.len()]);
         pages.barrier();
         pages.store(8, &VERSION.to_le_bytes());
-        pages.store(EXTENTS_AT, &(extents as u64).to_le_bytes());
-        pages.store(DESK, &alloc::vec![0; DESK_BYTES]);
+        pages.store(EXTENTS_AT, &length(extents));
+        pages.store(NOTES_AT, &[0; DIRECTORY.saturating_sub(NOTES_AT)]);
         pages.store(DIRECTORY, &alloc::vec![0; MOST.saturating_mul(ENTRY)]);
         let mut formatted = DurablePages {
             pages,
@@ -145,6 +161,7 @@ impl<P: Pages> DurablePages<P> {
         }
         formatted.take(Kind::CheckpointA);
         formatted.take(Kind::CheckpointB);
+        note::first(&mut formatted);
         formatted.pages.barrier();
         formatted.pages.store(0, &MAGIC);
         formatted.pages.barrier();
@@ -230,9 +247,8 @@ impl<P: Pages> DurablePages<P> {
         let Some(list) = self.of.get_mut(index(kind)) else {
             return false;
         };
-        let ordinal = u32::try_from(list.len()).unwrap_or(u32::MAX);
+        let entry = entry(kind, list.len());
         list.push(extent);
-        let entry = ordinal.wrapping_shl(8) | kind as u32;
         self.pages.store(
             DIRECTORY.saturating_add(extent.saturating_mul(ENTRY)),
             &entry.to_le_bytes(),
@@ -261,6 +277,11 @@ impl<P: Pages> DurablePages<P> {
 
     pub(crate) fn barrier(&mut self) {
         self.pages.barrier();
+    }
+
+    /// The extent that is not listed.
+    pub(crate) fn header(&self) -> &[u8] {
+        self.extent(0)
     }
 
     /// How the pages are used.
@@ -295,7 +316,7 @@ impl<P: Pages> DurablePages<P> {
             return;
         }
         self.extents = there(&self.pages).max(self.extents);
-        self.pages.store(EXTENTS_AT, &(self.extents as u64).to_le_bytes());
+        self.pages.store(EXTENTS_AT, &length(self.extents));
     }
 
     /// Bytes that each of the two checkpoints can have, if they take all extents that are free.
@@ -385,18 +406,46 @@ impl<P: Pages> Memory for DurablePages<P> {
             return 0;
         };
         let entry = self.extent(extent).get(at..).and_then(|rest| rest.first_chunk::<4>());
-        entry.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+        let entry = entry.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let location = entry & LOCATION;
+        if checked(location) == entry { location } else { 0 }
     }
 
     fn set_location(&mut self, id: u32, location: u32) {
         if let Some((extent, at)) = self.table_place(id) {
-            self.store_at(extent, at, &location.to_le_bytes());
+            self.store_at(extent, at, &checked(location).to_le_bytes());
         }
     }
 }
 
+/// A table entry: the location, and four bits that check it. Where an entry changed by itself, an older block could lie that had
+/// the same id and is whole. They are the remainder of the location, as a polynomial, by x⁴ + x + 1; that of 0 is 0.
+fn checked(location: u32) -> u32 {
+    let location = location & LOCATION;
+    // x¹⁶ is x, x⁸ is x² + 1, and x⁴ is x + 1.
+    let rest = (location & 0xffff) ^ (location >> 16) << 1;
+    let rest = (rest & 0xff) ^ (rest >> 8) ^ (rest >> 8) << 2;
+    let rest = (rest & 0xff) ^ (rest >> 8) ^ (rest >> 8) << 2;
+    let rest = (rest & 0xf) ^ (rest >> 4) ^ (rest >> 4) << 1;
+    let rest = (rest & 0xf) ^ (rest >> 4) ^ (rest >> 4) << 1;
+    location | rest << 28
+}
+
 const fn index(kind: Kind) -> usize {
     (kind as usize).saturating_sub(1)
+}
+
+/// What the header says of how many extents there are.
+fn length(extents: usize) -> [u8; 8] {
+    let count = u32::try_from(extents).unwrap_or(u32::MAX);
+    (u64::from(count) | u64::from(!count) << 32).to_le_bytes()
+}
+
+/// The directory entry of an extent.
+fn entry(kind: Kind, ordinal: usize) -> u32 {
+    let said = (u32::try_from(ordinal).unwrap_or(u32::MAX) << 8 | kind as u32) & ((1 << ENTRY_BITS) - 1);
+    // Each bit of a byte, and of the whole, turns another bit of the check.
+    said | !(said ^ said >> (32 - ENTRY_BITS)) << ENTRY_BITS
 }
 
 type Directory = ([Vec<usize>; Kind::ALL.len()], usize, usize);
@@ -419,14 +468,15 @@ fn directory(pages: &impl Pages) -> Result<Directory, NotOurs> {
     }
     let extents = word(EXTENTS_AT)
         .and_then(|count| usize::try_from(count).ok())
+        .filter(|count| header.get(EXTENTS_AT..EXTENTS_AT + 8) == Some(&length(*count)))
         .ok_or(NotOurs::Directory)?;
     if !(FEWEST..=MOST).contains(&extents) || extents.saturating_mul(EXTENT) > pages.len() {
         return Err(NotOurs::Directory);
     }
     let mut of: [Vec<usize>; Kind::ALL.len()] = Default::default();
     for extent in 1..extents {
-        let entry = word(DIRECTORY.saturating_add(extent.saturating_mul(ENTRY))).ok_or(NotOurs::Directory)?;
-        if entry == 0 {
+        let found = word(DIRECTORY.saturating_add(extent.saturating_mul(ENTRY))).ok_or(NotOurs::Directory)?;
+        if found == 0 {
             // Extents are taken in order, so the rest is free. An entry behind a gap would come to light once the gap is used.
             let behind = DIRECTORY.saturating_add(extent.saturating_mul(ENTRY));
             let all_free = header.iter().skip(behind).all(|byte| *byte == 0);
@@ -436,15 +486,11 @@ fn directory(pages: &impl Pages) -> Result<Directory, NotOurs> {
                 Err(NotOurs::Directory)
             };
         }
-        let (kind, ordinal) = (
-            entry & 0xff,
-            usize::try_from(entry >> 8).map_err(|_| NotOurs::Directory)?,
-        );
-        let list = Kind::ALL
-            .into_iter()
-            .find(|known| *known as u32 == kind)
-            .and_then(|kind| of.get_mut(index(kind)));
-        let list = list.filter(|list| list.len() == ordinal).ok_or(NotOurs::Directory)?;
+        let mut kinds = Kind::ALL.into_iter();
+        let kind = kinds.find(|known| *known as u32 == found & 0xff);
+        let kind = kind.ok_or(NotOurs::Directory)?;
+        let list = of.get_mut(index(kind)).filter(|list| entry(kind, list.len()) == found);
+        let list = list.ok_or(NotOurs::Directory)?;
         list.push(extent);
     }
     Ok((of, extents, extents))
@@ -478,12 +524,12 @@ mod tests {
         assert!(pages.grow() && pages.grow_table() && pages.grow());
         pages.store(0, 0, &[1; EXTENT]);
         pages.store(1, 0, &[2; EXTENT]);
-        pages.set_location(8191, 0x1234_5678);
+        pages.set_location(8191, 0x0234_5678);
         assert!(pages.chunk(0).iter().all(|byte| *byte == 1));
         assert!(pages.chunk(1).iter().all(|byte| *byte == 2));
         assert_eq!(
             (pages.location(8191), pages.location(0), pages.location(8192)),
-            (0x1234_5678, 0, 0)
+            (0x0234_5678, 0, 0)
         );
     }
 
@@ -518,9 +564,45 @@ mod tests {
             DurablePages::open(SlicePages(bytes.clone())).unwrap_err().1,
             NotOurs::Version(9)
         );
-        bytes[8] = u8::try_from(VERSION).unwrap();
+        bytes[8] = VERSION as u8;
+        assert!(DurablePages::open(SlicePages(bytes.clone())).is_ok());
         bytes[DIRECTORY + 4] = 77;
         assert_eq!(DurablePages::open(SlicePages(bytes)).unwrap_err().1, NotOurs::Directory);
+    }
+
+    #[test]
+    fn entries_of_the_directory_check_every_byte_of_themselves() {
+        for kind in Kind::ALL {
+            for ordinal in (0..MOST).step_by(7) {
+                let whole = entry(kind, ordinal);
+                assert_eq!((whole & 0xff, whole >> 8 & 0x1fff), (kind as u32, ordinal as u32));
+                for byte in 0..4 {
+                    for turned in 1..=255u32 {
+                        let other = whole ^ turned << (8 * byte);
+                        let valid = Kind::ALL
+                            .into_iter()
+                            .any(|kind| entry(kind, (other >> 8 & 0x1fff) as usize) == other);
+                        assert!(!valid && other != 0, "{whole:#x} and {other:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_of_the_table_check_every_bit_of_themselves() {
+        const { assert!(MOST * EXTENT <= LOCATION as usize) };
+        assert_eq!(checked(0), 0);
+        for location in (0..LOCATION).step_by(98_765) {
+            let whole = checked(location);
+            assert_eq!(whole & LOCATION, location);
+            let turned = (0..32)
+                .map(|bit| 1u32 << bit)
+                .chain((0..4).map(|byte| 0xff << (8 * byte)));
+            for other in turned.map(|turned| whole ^ turned) {
+                assert_ne!(checked(other & LOCATION), other, "{whole:#x}");
+            }
+        }
     }
 
     #[test]

@@ -36,9 +36,12 @@
 extern crate alloc;
 
 mod checkpoint;
+#[cfg(test)]
+mod damage;
 mod desk;
 mod extents;
 mod log;
+mod note;
 #[cfg(test)]
 mod older_checkpoint;
 mod pages;

@@ -119,6 +119,14 @@ impl Log {
         self.sequence = sequence;
         Some(record)
     }
+
+    /// The number of the last record that is reached from here: to the end of this log, and of the other one if it goes on there.
+    pub fn reaches<P: Pages>(mut self, pages: &DurablePages<P>) -> u64 {
+        while self.read(pages).is_some() {}
+        let mut other = Log::behind(self.side.other(), self.sequence);
+        while other.read(pages).is_some() {}
+        other.sequence
+    }
 }
 
 /// The frame of a body.

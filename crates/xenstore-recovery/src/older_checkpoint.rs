@@ -14,7 +14,7 @@ use crate::store::{LIVES_BEFORE_GIVING_UP, LIVES_BEFORE_OLDER, Lost, Store};
 
 extern crate std;
 
-struct Alone;
+pub(super) struct Alone;
 
 impl World for Alone {
     fn domain(&self, _: DomId) -> DomainState {

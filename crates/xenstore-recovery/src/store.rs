@@ -17,6 +17,7 @@ use crate::checkpoint;
 use crate::desk::{self, Mark};
 use crate::extents::{DurablePages, NotOurs, TooSmall};
 use crate::log::{Log, Side};
+use crate::note::{self, Noted};
 use crate::pages::Pages;
 use crate::slots::{self, Slot};
 
@@ -58,6 +59,8 @@ pub struct Store<P: Pages> {
     checkpointed: u64,
     /// Bytes of the newest checkpoint.
     checkpoint_bytes: usize,
+    /// The record that clients may know of.
+    noted: Noted,
     figures: StoreFigures,
     encoded: Vec<u8>,
     mark: Mark,
@@ -125,8 +128,13 @@ pub struct Recovered<P: Pages> {
 pub enum Lost {
     /// The pages have no store in them, or one of another layout.
     Pages(NotOurs),
-    /// Neither checkpoint verifies, or the tree that it names does not.
-    State,
+    /// Neither checkpoint verifies with the tree that it names and leads to the last record that clients may know of.
+    State {
+        /// The number of that record; none if there is no note of it.
+        expected: Option<u64>,
+        /// The last record that can be read; none if no checkpoint can be.
+        reached: Option<u64>,
+    },
     /// [`LIVES_BEFORE_GIVING_UP`] lives ended before they got anything done.
     Loop,
 }
@@ -142,6 +150,7 @@ impl<P: Pages> Store<P> {
             held: Default::default(),
             checkpointed: 0,
             checkpoint_bytes: 0,
+            noted: Noted::default(),
             figures: StoreFigures::default(),
             encoded: Vec::new(),
             mark: Mark::default(),
@@ -152,9 +161,10 @@ impl<P: Pages> Store<P> {
         Ok(store)
     }
 
-    /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since.
-    /// Where that has led to nothing [`LIVES_BEFORE_OLDER`] times, the older checkpoint and the records of both logs: the same
-    /// state by another road. On failure the pages come back unchanged but for the count of lives.
+    /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
+    /// that does not lead to the last record that clients may know of, or has led to nothing [`LIVES_BEFORE_OLDER`] times, the
+    /// older checkpoint and the records of both logs: the same state by another road. If that does not get there either, nothing is
+    /// given back, rather than a state that was left behind. On failure the pages come back unchanged but for the count of lives.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
         let attempts = desk::attempts(&pages).saturating_add(1);
@@ -164,22 +174,40 @@ impl<P: Pages> Store<P> {
             return Err((pages.into_pages(), Lost::Loop));
         }
         desk::set_attempts(&mut pages, attempts);
+        let noted = note::read(&pages);
         let found = |side| Some((side, checkpoint::read(&pages, side)?));
         let mut candidates: Vec<_> = [Side::A, Side::B].into_iter().filter_map(found).collect();
         candidates.sort_by_key(|(_, (sequence, _))| core::cmp::Reverse(*sequence));
         if attempts > LIVES_BEFORE_OLDER {
             candidates.reverse();
         }
+        let mut farthest = None;
         for (side, (sequence, state)) in candidates {
+            // Asked before anything is replayed: replaying makes use of what an older checkpoint needs.
+            let reached = Log::behind(side, sequence).reaches(&pages);
+            farthest = farthest.max(Some(reached));
+            let Some(noted) = noted.filter(|noted| noted.sequence <= reached) else {
+                continue;
+            };
             match Server::restore(state, pages) {
-                Ok(server) => return Ok(Self::replay(server, side, sequence, attempts)),
+                Ok(server) => return Ok(Self::replay(server, side, sequence, noted, attempts)),
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
-        Err((pages.into_pages(), Lost::State))
+        let lost = Lost::State {
+            expected: noted.map(|noted| noted.sequence),
+            reached: farthest,
+        };
+        Err((pages.into_pages(), lost))
     }
 
-    fn replay(mut server: Server<DurablePages<P>>, side: Side, sequence: u64, attempts: u32) -> Recovered<P> {
+    fn replay(
+        mut server: Server<DurablePages<P>>,
+        side: Side,
+        sequence: u64,
+        noted: Noted,
+        attempts: u32,
+    ) -> Recovered<P> {
         let mark = Mark::read(server.pages());
         let mut last = VecDeque::new();
         // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
@@ -215,6 +243,7 @@ impl<P: Pages> Store<P> {
             },
             checkpointed: sequence,
             checkpoint_bytes: 0,
+            noted,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
                 replayed,
@@ -414,7 +443,11 @@ impl<P: Pages> Store<P> {
 
     /// Everything committed so far is durable when this returns.
     pub fn seal(&mut self) -> Durable {
-        self.server.pages_mut().barrier();
+        let sequence = self.log.sequence();
+        let pages = self.server.pages_mut();
+        pages.barrier();
+        // Not before the records are durable. The note itself need not be: without it, only damage would be noticed less.
+        self.noted.note(pages, sequence);
         self.reached(Step::Sealed);
         Durable(())
     }

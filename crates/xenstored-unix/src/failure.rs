@@ -119,11 +119,17 @@ impl fmt::Display for Failure {
             ),
             Failure::Damaged { path, lost } => {
                 let what = match lost {
-                    Lost::Pages(NotOurs::Blank) => "it holds no store",
-                    Lost::Pages(NotOurs::Version(_)) => "its pages have another layout",
-                    Lost::Pages(NotOurs::Directory) => "its directory contradicts itself, or it was cut short",
-                    Lost::State => "its checkpoints or its tree do not verify",
-                    Lost::Loop => "the last starts with it all ended before anything was done",
+                    Lost::Pages(NotOurs::Blank) => "it holds no store".into(),
+                    Lost::Pages(NotOurs::Version(_)) => "its pages have another layout".into(),
+                    Lost::Pages(NotOurs::Directory) => "its directory contradicts itself, or it was cut short".into(),
+                    Lost::State {
+                        expected: Some(expected),
+                        reached: Some(reached),
+                    } if reached < expected => {
+                        format!("of the {expected} records that clients may know of, {reached} can be read")
+                    }
+                    Lost::State { .. } => "its checkpoints or its tree do not verify".to_owned(),
+                    Lost::Loop => "the last starts with it all ended before anything was done".into(),
                 };
                 write!(f, "{} is damaged: {what}; {START_EMPTY}", path.display())
             }

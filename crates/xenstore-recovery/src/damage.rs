@@ -1,0 +1,189 @@
+//! Tests: whatever byte of the pages changes by itself, what is read back is exactly the last state, or nothing is.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xenstore_core::tree::Root;
+use xenstore_core::{Channel, Configuration, ConnectionId, Epoch, Input, Record, Server, Time};
+use xenstore_wire::{DomId, Header, MessageType};
+
+use crate::extents::{DurablePages, EXTENT, NOTES_AT, NotOurs};
+use crate::older_checkpoint::Alone;
+use crate::pages::{Pages, SlicePages};
+use crate::store::{Lost, Recovered, Store};
+
+extern crate std;
+
+type Plain = Store<SlicePages<Vec<u8>>>;
+
+/// A request of the only client; its replies are shown.
+fn ask(store: &mut Plain, kind: MessageType, transaction: u32, payload: &str) {
+    for output in request(store, kind, transaction, payload).outputs {
+        let bytes = output.message.bytes.len() as u32;
+        let durable = store.seal();
+        store.publishing(&durable, output.connection, bytes);
+        store.published(output.connection, bytes);
+    }
+}
+
+/// The same, and they are not shown.
+fn request(store: &mut Plain, kind: MessageType, transaction: u32, payload: &str) -> Record {
+    let payload = payload.replace('|', "\0").into_bytes();
+    let header = Header {
+        kind: kind as u32,
+        request_id: 1,
+        transaction_id: transaction,
+        length: payload.len() as u32,
+    };
+    let connection = ConnectionId(1);
+    let input = Input::Request {
+        connection,
+        consumed: 16 + payload.len() as u32,
+        header,
+        payload: &payload,
+    };
+    let record = store.take(Time(0), &Alone, input);
+    store.seal();
+    record
+}
+
+/// A life with two checkpoints, a log behind each, an open transaction, a watch, a removed node and a reply that waits.
+fn life() -> Plain {
+    let Ok(mut store) = Store::cold(Configuration::default(), SlicePages(std::vec![0; 20 * EXTENT])) else {
+        panic!("too small")
+    };
+    let channel = Channel::Ring { port: 1 };
+    let (domid, epoch) = (DomId::DOM0, Epoch::default());
+    store.take(Time(0), &Alone, Input::Connected { domid, channel, epoch });
+    ask(&mut store, MessageType::Write, 0, "/a|one");
+    store.checkpoint_now();
+    ask(&mut store, MessageType::Write, 0, "/b|two");
+    ask(&mut store, MessageType::TransactionStart, 0, "|");
+    ask(&mut store, MessageType::Write, 1, "/a|changed");
+    store.checkpoint_now();
+    ask(&mut store, MessageType::Rm, 0, "/b|");
+    ask(&mut store, MessageType::Watch, 0, "/a|token|");
+    ask(&mut store, MessageType::Write, 0, "/c/d|three");
+    request(&mut store, MessageType::Read, 0, "/c/d|");
+    store
+}
+
+/// Everything that is remembered, but where in the memory it is, and peaks since the last checkpoint.
+fn told<P: Pages>(server: &Server<DurablePages<P>>) -> String {
+    let mut text = format!("{:?}", server.state());
+    for (before, after) in [("Root(", ')'), ("Maxima {", '}')] {
+        let parts = text.split(before).enumerate();
+        let left = parts.map(|(number, part)| match number {
+            0 => part,
+            _ => part.split_once(after).map_or(part, |(_, rest)| rest),
+        });
+        text = left.collect();
+    }
+    server.roots().iter().for_each(|root| nodes(server, *root, &mut text));
+    text
+}
+
+fn nodes<P: Pages>(server: &Server<DurablePages<P>>, root: Root, text: &mut String) {
+    let mut stack = std::vec![server.tree().root_node(root)];
+    while let Some(node) = stack.pop() {
+        *text += &format!(
+            "\n{} {:?} {} {:?}",
+            node.name(),
+            node.value(),
+            node.generation(),
+            node.permissions().iter().collect::<Vec<_>>()
+        );
+        stack.extend(server.tree().children(node));
+    }
+}
+
+/// What is read back; what was being published is what the ring of the test shows: all of it.
+fn recovered(bytes: Vec<u8>) -> Result<String, Lost> {
+    let Recovered { mut store, publishing } = Store::recover(SlicePages(bytes)).map_err(|(_, lost)| lost)?;
+    for (connection, bytes) in publishing {
+        store.published(connection, bytes);
+    }
+    Ok(told(store.server()))
+}
+
+#[test]
+fn a_byte_that_changed_leaves_the_last_state_or_none() {
+    let store = life();
+    let expected = told(store.server());
+    let bytes = store.into_pages().0;
+    assert!(recovered(bytes.clone()).unwrap() == expected);
+    let (mut same, mut refused, mut short) = (0, 0, 0);
+    // Where nothing was ever written nothing is read: a few places there will do.
+    let places = (0..bytes.len()).filter(|at| bytes[*at] != 0 || *at < 256 || at % 997 == 0);
+    for at in places {
+        for turned in [1u8 << (at % 8), 0xff, bytes[at]] {
+            if turned == 0 {
+                continue;
+            }
+            let mut damaged = bytes.clone();
+            damaged[at] ^= turned;
+            match recovered(damaged) {
+                Ok(told) => {
+                    if told != expected {
+                        let same = told.bytes().zip(expected.bytes()).take_while(|(a, b)| a == b).count();
+                        let from = same.saturating_sub(60);
+                        let part = |text: &str| String::from(text.get(from..same + 40).unwrap_or_default());
+                        panic!("byte {at} turned by {turned:#x}:\n{}\n{}", part(&told), part(&expected));
+                    }
+                    same += 1;
+                }
+                Err(lost) => {
+                    refused += 1;
+                    short += u32::from(matches!(lost, Lost::State { expected, reached } if reached < expected));
+                }
+            }
+        }
+    }
+    std::println!("{same} times the last state, {refused} times none, of these {short} times a log that is too short");
+    assert!(same > 1000 && refused > 500 && short > 100);
+}
+
+#[test]
+fn a_torn_note_is_no_damage_and_two_are() {
+    let store = life();
+    let expected = told(store.server());
+    let bytes = store.into_pages().0;
+    for torn in 0..2 {
+        for length in 0..16 {
+            let mut damaged = bytes.clone();
+            damaged[NOTES_AT + 16 * torn + length..][..16 - length].fill(0x55);
+            assert!(recovered(damaged).unwrap() == expected, "note {torn}, {length} bytes");
+        }
+    }
+    let mut damaged = bytes;
+    damaged[NOTES_AT..NOTES_AT + 32].fill(0);
+    let lost = recovered(damaged).unwrap_err();
+    assert!(
+        matches!(
+            lost,
+            Lost::State {
+                expected: None,
+                reached: Some(_)
+            }
+        ),
+        "{lost:?}"
+    );
+}
+
+#[test]
+fn damage_in_the_newest_checkpoint_leads_by_way_of_the_older_one_to_the_same_state() {
+    let mut store = life();
+    let expected = told(store.server());
+    store.damage_newest_checkpoint();
+    assert!(recovered(store.into_pages().0).unwrap() == expected);
+}
+
+#[test]
+fn another_version_is_named() {
+    for version in [0u32, 1, 3, u32::MAX] {
+        let mut bytes = life().into_pages().0;
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
+        assert_eq!(recovered(bytes).unwrap_err(), Lost::Pages(NotOurs::Version(version)));
+    }
+}
