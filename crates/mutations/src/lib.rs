@@ -16,7 +16,8 @@ pub use sources::{Sources, root};
 pub use table::{Change, Mutation, Table};
 
 /// Where the tables are, from the root of the project.
-pub const TABLES: [&str; 2] = [
+pub const TABLES: [&str; 3] = [
     "crates/xenstore-service/tests/advisories/mutations.txt",
     "crates/fuzz-entry/tests/mutations.txt",
+    "crates/xenstore-core/tests/mutations.txt",
 ];
