@@ -466,6 +466,11 @@ impl Maker {
                         "print|hello|",
                         "check|",
                         "quota|max|",
+                        if self.random.one_in(20) {
+                            "quota|max|-r|"
+                        } else {
+                            "log|"
+                        },
                         "log|-obj|",
                     ])
                     .to_owned(),

@@ -20,4 +20,5 @@ pub const TABLES: [&str; 3] = [
     "crates/xenstore-service/tests/advisories/mutations.txt",
     "crates/xenstore-service/tests/service/mutations.txt",
     "crates/fuzz-entry/tests/mutations.txt",
+    "crates/xenstore-core/tests/mutations.txt",
 ];

@@ -7,10 +7,11 @@ use alloc::format;
 use xenstore_wire::{DomId, Errno, Header, MessageType, Path};
 
 use crate::account::Account;
+use crate::apply::Used;
 use crate::connection::ConnectionId;
 use crate::decision::Decision;
 use crate::domain::{Domain, Warned};
-use crate::heap::{self, Cost};
+use crate::heap::Cost;
 use crate::quota::Limit;
 use crate::record::{Action, Change, Place};
 use crate::share;
@@ -101,12 +102,25 @@ impl<M: Memory> Decision<'_, M> {
         (limit != 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
-    pub fn touch(&mut self, connection: ConnectionId, id: u32, open: &Transaction) -> Result<(), Errno> {
+    /// The transaction may observe or write one thing more.
+    pub fn touch(&mut self, connection: ConnectionId, id: u32, open: &Transaction, more: Used) -> Result<(), Errno> {
         if self.over(Limit::TransactionNodes, (open.touched() as u64).saturating_add(1)) {
             self.keep(Change::TransactionFailed { connection, id });
             return Err(Errno::ENOSPC);
         }
-        self.heap_allows(heap::of_item(0, 0))
+        self.own_memory_allows(more.bytes)?;
+        self.heap_allows(more.cost)
+    }
+
+    /// The caller may have so many bytes more for its watches and transactions: reaching its limit would stop its requests, and
+    /// nobody but itself can give those bytes back.
+    pub fn own_memory_allows(&self, more: usize) -> Result<(), Errno> {
+        let memory = self.account_of(self.caller.domid()).memory();
+        if self.over(Limit::Memory, memory.saturating_add(more as u64)) {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(())
+        }
     }
 
     /// The caller may add so many bytes to what it has in the server's heap.

@@ -152,10 +152,9 @@ impl<M: Memory> Server<M> {
                 facets,
             } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    let grown = open.observe(path, *facets);
-                    if grown > 0 {
-                        self.charge_transaction(*connection, *id, Used::of(grown, grown), Used::default());
-                    }
+                    let more = open.observing(path);
+                    open.observe(path, *facets);
+                    self.charge_transaction(*connection, *id, more, Used::default());
                 }
             }
             Change::Wrote {
@@ -165,11 +164,9 @@ impl<M: Memory> Server<M> {
                 top,
             } => {
                 if let Some(open) = transaction(&mut self.connections, *connection, *id) {
-                    let (more, less) = open.wrote(write, *top);
-                    let path = write.path().as_path().as_str().len();
-                    let of = |bytes| Used::of(path, bytes);
-                    let less = if less == 0 { Used::default() } else { of(less) };
-                    self.charge_transaction(*connection, *id, of(more), less);
+                    let (more, less) = open.writing(write, *top);
+                    open.wrote(write, *top);
+                    self.charge_transaction(*connection, *id, more, less);
                 }
             }
             Change::TransactionFailed { connection, id } => {
@@ -294,7 +291,7 @@ impl<M: Memory> Server<M> {
             }
             Change::DefaultLimit { limit, value } => self.settings.quotas.set(*limit, *value),
             Change::Trace { switch, on } => self.settings.set_trace(*switch, *on),
-            Change::MaximaReset => self.maxima = Maxima::default(),
+            Change::MaximaReset => self.forget_maxima(),
             Change::Nested { connection, id, step } => self.nest(*connection, *id, *step),
             Change::Won { connection } => self.set_losing(*connection, None),
             Change::CreditReturned { points, next } => self.conflicts.give_back(points, *next, &mut self.domains),
@@ -684,16 +681,29 @@ impl<M: Memory> Server<M> {
         }
     }
 
+    /// As C xenstored (domain_reset_global_acc in domain.c): of all domains nothing was seen, of each what it has now.
+    fn forget_maxima(&mut self) {
+        self.maxima = Maxima::default();
+        let domids: Vec<DomId> = self.domains.keys().copied().collect();
+        for domid in domids {
+            let Some(domain) = self.domains.get_mut(&domid) else {
+                continue;
+            };
+            let connection = domain.connection.and_then(|id| self.connections.get(&id));
+            let seen = connection.map_or_else(Maxima::default, |state| state.seen(self.replaying));
+            domain.maxima = Maxima {
+                nodes: domain.account.node_count(),
+                memory: if self.replaying { 0 } else { domain.account.memory() },
+                ..seen
+            };
+        }
+    }
+
     fn raise_maxima(&mut self, connection: ConnectionId) {
         let Some(state) = self.connections.get(&connection) else {
             return;
         };
-        let seen = Maxima {
-            watches: state.watches.len() as u64,
-            outstanding: if self.replaying { 0 } else { state.outstanding() as u64 },
-            transactions: state.transactions.len() as u64,
-            ..Maxima::default()
-        };
+        let seen = state.seen(self.replaying);
         if let Some(domain) = self.domains.get_mut(&state.domid) {
             domain.maxima.raise(&seen);
         }

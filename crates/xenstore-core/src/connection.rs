@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::DomId;
 
+use crate::domain::Maxima;
 use crate::input::{Channel, Time};
 use crate::lease::Losing;
 use crate::poison::Poisoner;
@@ -336,6 +337,22 @@ impl Connection {
     /// Requests whose reply or events the clients concerned have not taken yet (quota `outstanding`).
     pub fn outstanding(&self) -> usize {
         self.unconsumed.len()
+    }
+
+    /// What it has of what maxima are kept of. What waits for it is not known while records of an earlier life are `replayed`.
+    pub(crate) fn seen(&self, replayed: bool) -> Maxima {
+        Maxima {
+            watches: self.watches.len() as u64,
+            outstanding: if replayed { 0 } else { self.outstanding() as u64 },
+            transactions: self.transactions.len() as u64,
+            ..Maxima::default()
+        }
+    }
+
+    /// Its requests can make what it is charged with less, and nothing else will: transactions are open, and nothing waits to be
+    /// taken.
+    pub(crate) fn can_free_memory(&self) -> bool {
+        !self.transactions.is_empty() && self.queue.is_empty()
     }
 
     /// A socket client that has left so much unread that its requests wait.

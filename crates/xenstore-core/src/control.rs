@@ -46,10 +46,10 @@ impl<M: Memory> Decision<'_, M> {
             (b"log", [switch]) => self.set_log(switch),
             (b"quota", []) => self.default_limits(false),
             (b"quota", [b"set", name, value]) => self.set_default_limit(name, value, false),
-            (b"quota", [b"max"]) => self.maxima(),
+            (b"quota", [b"max"]) => maxima(&self.server.maxima),
             (b"quota", [b"max", b"-r"]) => {
                 self.change(Change::MaximaReset);
-                self.maxima()
+                maxima(&Maxima::default())
             }
             (b"quota", [domid]) => self.limits_of(domid),
             (b"quota-soft", []) => self.default_limits(true),
@@ -140,41 +140,19 @@ impl<M: Memory> Decision<'_, M> {
                 domain.maxima.watches,
             ),
             (
-                Limit::Transactions,
-                connection.map_or(0, |c| c.transactions.len() as u64),
-                domain.maxima.transactions,
-            ),
-            (
                 Limit::Outstanding,
                 connection.map_or(0, |c| c.outstanding() as u64),
                 domain.maxima.outstanding,
             ),
             (Limit::Memory, domain.account.memory(), domain.maxima.memory),
+            (
+                Limit::Transactions,
+                connection.map_or(0, |c| c.transactions.len() as u64),
+                domain.maxima.transactions,
+            ),
         ];
         for (limit, value, most) in rows {
             let _infallible = writeln!(out, "{:<17}: {value:8} (max {most:8})", limit.name());
-        }
-        text(out)
-    }
-
-    fn maxima(&self) -> Outcome {
-        let Maxima {
-            nodes,
-            watches,
-            outstanding,
-            memory,
-            transactions,
-        } = self.server.maxima;
-        let mut out = String::from("Max. seen accounting values:\n");
-        let rows = [
-            (Limit::Nodes, nodes),
-            (Limit::Watches, watches),
-            (Limit::Transactions, transactions),
-            (Limit::Outstanding, outstanding),
-            (Limit::Memory, memory),
-        ];
-        for (limit, value) in rows {
-            let _infallible = writeln!(out, "{:<17}: {value:8}", limit.name());
         }
         text(out)
     }
@@ -263,4 +241,20 @@ impl<M: Memory> Decision<'_, M> {
             figures.leases,
         );
     }
+}
+
+/// The largest values of all domains for which limits hold, in the order of C xenstored.
+fn maxima(seen: &Maxima) -> Outcome {
+    let mut out = String::from("Max. seen accounting values:\n");
+    let rows = [
+        (Limit::Nodes, seen.nodes),
+        (Limit::Watches, seen.watches),
+        (Limit::Outstanding, seen.outstanding),
+        (Limit::Memory, seen.memory),
+        (Limit::Transactions, seen.transactions),
+    ];
+    for (limit, value) in rows {
+        let _infallible = writeln!(out, "{:<17}: {value:8}", limit.name());
+    }
+    text(out)
 }

@@ -572,7 +572,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         match open.seen(path) {
             Some(seen) if seen.include(facets) => return Ok(()),
             Some(_) => {}
-            None => self.touch(connection, id, open)?,
+            None => self.touch(connection, id, open, open.observing(path))?,
         }
         self.keep(Change::Observed {
             connection,
@@ -604,8 +604,11 @@ impl<'s, M: Memory> Decision<'s, M> {
             return Ok(());
         };
         self.claim_lease(id, open, write.path());
+        let (more, less) = open.writing(&write, top);
         if open.older(&write).is_none() {
-            self.touch(connection, id, open)?;
+            self.touch(connection, id, open, more)?;
+        } else if more.bytes > less.bytes {
+            self.own_memory_allows(more.bytes.saturating_sub(less.bytes))?;
         }
         self.change(Change::Wrote {
             connection,

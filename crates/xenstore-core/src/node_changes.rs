@@ -31,6 +31,7 @@ impl<M: Memory> Decision<'_, M> {
         {
             return Err(Errno::ENOSPC);
         }
+        let mut above = owner;
         if let Some(parent) = path.as_path().parent()
             && let Some(found) = self.view.find(parent)
         {
@@ -42,9 +43,11 @@ impl<M: Memory> Decision<'_, M> {
                 return Err(Errno::ENOSPC);
             }
             self.charge(parent_owner, 0, i64::try_from(name).unwrap_or(0));
+            above = parent_owner;
         }
         let size = node_size(value.len(), entries, 0).saturating_add(path.as_path().as_str().len() as u64);
         self.charge(owner, 1, i64::try_from(size).unwrap_or(i64::MAX));
+        self.memory_allows(above)?;
         self.memory_allows(owner)?;
         self.share_allows(owner)?;
         let node = ChangedNode {
@@ -124,6 +127,9 @@ impl<M: Memory> Decision<'_, M> {
         let (before, after) = (size(&node.permissions), size(permissions));
         self.charge(node.permissions.owner(), -1, before.saturating_neg());
         self.charge(permissions.owner(), 1, after);
+        if grows {
+            self.memory_allows(permissions.owner())?;
+        }
         node.permissions = permissions.clone();
         self.view.put(path, node);
         let generation = self.next_generation();

@@ -77,6 +77,11 @@ impl Write {
         }
     }
 
+    /// It can change which children the node above has.
+    fn lists(&self) -> bool {
+        !matches!(self, Write::Permissions(..))
+    }
+
     /// The bytes it is charged with.
     pub(crate) fn bytes(&self) -> usize {
         let extra = match self {
@@ -235,31 +240,60 @@ impl Transaction {
         observed.fold(self.writes.len(), usize::saturating_add)
     }
 
-    /// Adds an observation. Returns the bytes to be charged for it.
-    pub fn observe(&mut self, path: &PathBuf, facets: Facets) -> usize {
-        self.name(path);
-        let moment = self.moment(path.as_path());
-        let mut grown = 0;
-        let seen = self.observed.entry(moment).or_default();
-        let known = seen.entry(path.clone()).or_insert_with(|| {
-            grown = path.as_path().as_str().len();
-            Facets::default()
-        });
-        *known = known.and(facets);
-        grown
+    /// What it would be charged with for an observation; nothing where it only learns more of what it has seen.
+    pub fn observing(&self, path: &PathBuf) -> Used {
+        if self.seen(path).is_some() {
+            return Used::default();
+        }
+        let length = path.as_path().as_str().len();
+        Used::of(length, length.saturating_add(self.unused(&[path.as_path()])))
     }
 
-    /// Adds a write; a value that is only written again takes the place of the older one. Returns the bytes to be charged for
-    /// it, and those that are no longer held.
-    pub fn wrote(&mut self, write: &Write, top: u16) -> (usize, usize) {
+    /// Adds an observation, which has been charged for.
+    pub fn observe(&mut self, path: &PathBuf, facets: Facets) {
+        self.name(path);
+        let moment = self.moment(path.as_path());
+        let known = self
+            .observed
+            .entry(moment)
+            .or_default()
+            .entry(path.clone())
+            .or_default();
+        *known = known.and(facets);
+    }
+
+    /// The bytes of those of these paths that it has not used so far.
+    fn unused(&self, paths: &[Path<'_>]) -> usize {
+        let mut bytes = 0usize;
+        for (place, path) in paths.iter().enumerate() {
+            let again = paths.iter().take(place).any(|other| other == path);
+            if !again && !self.uses.contains_key(path.as_str()) {
+                bytes = bytes.saturating_add(path.as_str().len());
+            }
+        }
+        bytes
+    }
+
+    /// What it would be charged with for a write, and what would no longer be held: the value that this one replaces.
+    pub fn writing(&self, write: &Write, top: u16) -> (Used, Used) {
+        let path = write.path().as_path();
+        let of = |bytes| Used::of(path.as_str().len(), bytes);
+        let top = beginning(path, top);
+        let above = top.parent().filter(|_| write.lists()).unwrap_or(path);
+        let more = write.bytes().saturating_add(self.unused(&[path, top, above]));
+        let older = self.older(write).and_then(|place| self.writes.get(place));
+        let less = older.map_or_else(Used::default, |older| of(older.write.bytes()));
+        (of(more), less)
+    }
+
+    /// Adds a write, which has been charged for; a value that is only written again takes the place of the older one.
+    pub fn wrote(&mut self, write: &Write, top: u16) {
         self.name(write.path());
-        let mut freed = 0;
         let place = match self
             .older(write)
             .and_then(|place| Some((place, self.writes.get_mut(place)?)))
         {
             Some((place, older)) => {
-                freed = older.write.bytes();
                 older.write = write.clone();
                 place.saturating_add(1)
             }
@@ -276,11 +310,10 @@ impl Transaction {
         let used = self.uses.entry(top.to_owned()).or_default();
         used.written = used.written.max(count);
         // Where the node is gone meanwhile, doing the write again makes it; only a list of permissions needs it there.
-        if let (Some(parent), Write::Value(..) | Write::Mkdir(_) | Write::Remove(_)) = (top.parent(), write) {
+        if let Some(parent) = top.parent().filter(|_| write.lists()) {
             let used = self.uses.entry(parent.to_owned()).or_default();
             used.listed = used.listed.max(count);
         }
-        (write.bytes(), freed)
     }
 
     /// The place of the value that this one would replace: the newest written to its path, unless the node was removed since.

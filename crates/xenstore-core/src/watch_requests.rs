@@ -45,6 +45,8 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::ENOSPC);
         }
         let bytes = path.as_written().len().saturating_add(token.len());
+        // C xenstored (add_watch in watch.c) asks for its memory last, too. The path counts in full, however it is written.
+        self.own_memory_allows(path.key().len().saturating_add(token.len()))?;
         self.heap_allows(heap::of_watch(bytes as u64))?;
         let written = String::from(path.as_written());
         self.change(Change::WatchAdded {

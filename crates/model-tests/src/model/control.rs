@@ -10,9 +10,9 @@ fn rows(counts: &Counts) -> [(&'static str, u64); 5] {
     [
         ("nodes", counts.nodes),
         ("watches", counts.watches),
-        ("transactions", counts.transactions),
         ("outstanding", counts.outstanding),
         ("memory", counts.memory),
+        ("transactions", counts.transactions),
     ]
 }
 
@@ -34,10 +34,17 @@ impl Job<'_> {
             [b"quota", b"set", name, value] => self.set_default(name, value, false),
             [b"quota-soft", b"set", name, value] => self.set_default(name, value, true),
             [b"quota", b"max"] => {
-                let exact = |name: &str| !self.model.restarted || !["outstanding", "memory"].contains(&name);
+                let model = &self.model;
+                let lasting = |name: &str| !model.restarted || !["outstanding", "memory"].contains(&name);
+                let exact = |name: &str| lasting(name) && !model.most_is_forgotten;
                 let rows = rows(&self.model.most).into_iter().filter(|(name, _)| exact(name));
                 let rows = rows.map(|(name, most)| format!("{name:<17}: {most:8}\n"));
                 self.made_for_people(rows.collect())
+            }
+            [b"quota", b"max", b"-r"] => {
+                self.model.forget_most();
+                let rows = rows(&Counts::default()).map(|(name, most)| format!("{name:<17}: {most:8}\n"));
+                text(format!("Max. seen accounting values:\n{}", rows.concat()))
             }
             [b"quota", domid] => self.counts_of(domid),
             _ => Err("EINVAL"),

@@ -65,6 +65,19 @@ impl Model {
         }
     }
 
+    /// Nothing was seen so far but what each domain has now.
+    pub(super) fn forget_most(&mut self) {
+        let domids: Vec<u16> = self.domains.keys().copied().collect();
+        for domid in domids {
+            let counts = self.counts(domid);
+            if let Some(domain) = self.domains.get_mut(&domid) {
+                domain.most = counts;
+            }
+        }
+        self.most = Counts::default();
+        self.most_is_forgotten = true;
+    }
+
     /// Remembers the largest values.
     pub(super) fn raise(&mut self) {
         let domids: Vec<u16> = self.domains.keys().copied().collect();
@@ -106,6 +119,15 @@ impl Job<'_> {
         }
         if self.over("nodes", usize::try_from(nodes + 1).unwrap_or(0)) {
             return Err("ENOSPC");
+        }
+        Ok(())
+    }
+
+    /// The caller stays below its limit with so many bytes more for watches and transactions.
+    pub(super) fn may_hold(&self, more: usize) -> Result<(), Errno> {
+        let held = self.model.memory(self.caller.domid);
+        if self.over("memory", usize::try_from(held).unwrap_or(0) + more) {
+            return Err("ENOMEM");
         }
         Ok(())
     }

@@ -159,6 +159,8 @@ pub struct Model {
     most: Counts,
     /// There was a restart.
     restarted: bool,
+    /// The largest values of all domains begin anew with whatever changes next, which is not followed here.
+    most_is_forgotten: bool,
     traces: [bool; 2],
     /// A request of a client that is over its limits.
     pending: Option<(u16, Header, Vec<u8>)>,
@@ -222,6 +224,7 @@ impl Model {
             limits: settings.limits.clone(),
             most: Counts::default(),
             restarted: false,
+            most_is_forgotten: false,
             traces: [false; 2],
             pending: None,
             seen: BTreeMap::new(),

@@ -198,6 +198,10 @@ impl Job<'_> {
             if self.over("node-size", size(node)) || self.over("node-size", parent(node).map_or(0, size)) {
                 return Err("ENOSPC");
             }
+            let above = parent(node)
+                .and_then(|above| self.tree().get(above))
+                .map(|above| above.owner());
+            self.memory_allows(above.unwrap_or(permissions[0].domid))?;
             self.memory_allows(permissions[0].domid)?;
         }
         Ok(())
@@ -291,6 +295,9 @@ impl Job<'_> {
             return Err(errno);
         }
         self.replace_permissions(path, entries);
+        if entries.len() > before.len() {
+            self.memory_allows(entries[0].domid)?;
+        }
         self.tell(Change::of_permissions(path, before));
         Ok(())
     }

@@ -220,7 +220,10 @@ impl Model {
         };
         let outstanding = self.outstanding(connection.serial);
         let reached = |limit, amount| self.limit_of(domid, limit).is_some_and(|limit| amount >= limit);
-        let stalled = reached("outstanding", outstanding) || reached("memory", self.memory(domid));
+        // Ending transactions makes it less; what waits is taken without that.
+        let can_free = !connection.transactions.is_empty() && connection.queue.is_empty();
+        let full = reached("memory", self.memory(domid)) && !can_free;
+        let stalled = reached("outstanding", outstanding) || full;
         !connection.ignored && (domid == PRIVILEGED || !stalled)
     }
 

@@ -75,6 +75,8 @@ pub struct Transaction {
     writes: Vec<(Write, String)>,
     /// The paths that requests named, in the order of the first time.
     order: Vec<String>,
+    /// All paths that it has to do with: those, the topmost nodes that its writes changed or made, and the nodes above these.
+    used: BTreeSet<String>,
     failed: bool,
     /// What it would write must not be written any more.
     pub(super) outdated: bool,
@@ -118,7 +120,8 @@ impl Transaction {
     /// The bytes that its domain is charged with.
     pub(super) fn bytes(&self) -> usize {
         let seen = self.saw.keys().map(|(_, path)| path.len()).sum::<usize>();
-        seen + self.writes.iter().map(|(write, _)| write.bytes()).sum::<usize>()
+        let used = self.used.iter().map(String::len).sum::<usize>();
+        seen + used + self.writes.iter().map(|(write, _)| write.bytes()).sum::<usize>()
     }
 
     /// What the limit `transaction-nodes` counts: paths that it saw something of, and writes.
@@ -156,6 +159,22 @@ impl Transaction {
         if !self.order.iter().any(|known| known == path) {
             self.order.push(path.to_owned());
         }
+        self.used.insert(path.to_owned());
+    }
+
+    /// The paths that a write has to do with.
+    fn concerned(write: &Write, top: &str) -> BTreeSet<String> {
+        let mut paths = BTreeSet::from([write.path().to_owned(), top.to_owned()]);
+        if !matches!(write, Write::Permissions(..)) {
+            paths.extend(super::tree::parent(top).map(str::to_owned));
+        }
+        paths
+    }
+
+    /// The bytes of these paths, where they are new.
+    fn new_bytes<'p>(&self, paths: impl IntoIterator<Item = &'p String>) -> usize {
+        let new = paths.into_iter().filter(|path| !self.used.contains(*path));
+        new.map(|path| path.len()).sum()
     }
 
     /// When a path was first named; one that was only removed with a node above it, when that was.
@@ -237,7 +256,8 @@ impl Job<'_> {
         let Some(open) = self.open() else { return Ok(()) };
         let place = (open.moment(path), path.to_owned());
         if !open.saw.contains_key(&place) {
-            self.touch()?;
+            let more = path.len() + open.new_bytes([&place.1]);
+            self.touch(more)?;
         }
         if let Some(open) = self.open_mut() {
             open.saw.entry(place).or_default().extend(saw);
@@ -261,11 +281,18 @@ impl Job<'_> {
             Write::Value(path, _) => open.last_value(path),
             _ => None,
         };
-        if again.is_none() {
-            self.touch()?;
+        let concerned = Transaction::concerned(&write, &top);
+        let more = write.bytes() + open.new_bytes(&concerned);
+        match again {
+            None => self.touch(more)?,
+            Some(index) => match more.saturating_sub(open.writes[index].0.bytes()) {
+                0 => {}
+                more => self.may_hold(more)?,
+            },
         }
         if let Some(open) = self.open_mut() {
             open.name(write.path());
+            open.used.extend(concerned);
             match again {
                 Some(index) => open.writes[index].0 = write,
                 None => open.writes.push((write, top)),
@@ -274,7 +301,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn touch(&mut self) -> Result<(), Errno> {
+    /// One thing more, of so many bytes.
+    fn touch(&mut self, more: usize) -> Result<(), Errno> {
         let touched = self.open().map_or(0, Transaction::touched);
         if self.over("transaction-nodes", touched + 1) {
             if let Some(open) = self.open_mut() {
@@ -282,7 +310,7 @@ impl Job<'_> {
             }
             return Err("ENOSPC");
         }
-        Ok(())
+        self.may_hold(more)
     }
 
     /// TRANSACTION_END

@@ -79,6 +79,8 @@ impl Job<'_> {
         if limit.is_some_and(|limit| connection.watches.len() as u64 + 1 >= limit) {
             return Err("ENOSPC");
         }
+        self.may_hold(named.path.len() + token.len())?;
+        let connection = self.model.connection_mut(domid).ok_or("EINVAL")?;
         connection.watches.push(Watch {
             named,
             token: token.clone(),

@@ -6,7 +6,8 @@ use crate::bed::Bed;
 use xenstore_core::{DomainState, Warned};
 use xenstore_wire::DomId;
 use xenstore_wire::MessageType::{
-    Control, Directory, Mkdir, Read, ResetWatches, Rm, SetPerms, SetQuota, TransactionStart, Unwatch, Watch, Write,
+    Control, Directory, GetPerms, Mkdir, Read, ResetWatches, Rm, SetPerms, SetQuota, TransactionEnd, TransactionStart,
+    Unwatch, Watch, Write,
 };
 
 /// dom0, and guests 5 and 6 with these limits.
@@ -240,4 +241,177 @@ fn limits_are_free_again_when_what_counted_is_gone() {
     bed.start(5);
     assert_eq!(bed.ask(5, Write, 0, "a/b|"), "OK|");
     bed.check();
+}
+
+fn memory_of(bed: &Bed, domid: u16) -> u64 {
+    let mut domains = bed.service().server().domains();
+    domains.find(|(known, _)| known.0 == domid).unwrap().1.account.memory()
+}
+
+#[test]
+fn a_watch_that_reaches_the_memory_limit_is_refused() {
+    let mut bed = bed("");
+    let held = memory_of(&bed, 5);
+    // Path (in full) and token have 20 bytes.
+    let watch = "0123|t|";
+    assert_eq!("/local/domain/5/0123".len() + 1, 21);
+    bed.ask(0, SetQuota, 0, &format!("5|memory|{}|", held + 21));
+    assert_eq!(bed.ask(5, Watch, 0, watch), "!ENOMEM");
+    assert_eq!(logged(&bed, "domain 5 has reached its limit memory"), 1);
+    bed.ask(0, SetQuota, 0, &format!("5|memory|{}|", held + 22));
+    assert_eq!(bed.ask(5, Watch, 0, watch), "OK|");
+    assert_eq!(memory_of(&bed, 5), held + 21);
+    // One byte is left: there is no room for another one, but the client is heard.
+    assert_eq!(bed.ask(5, Watch, 0, "x|u|"), "!ENOMEM");
+    assert_eq!(bed.ask(5, Unwatch, 0, watch), "OK|");
+    assert_eq!(bed.ask(5, Watch, 0, watch), "OK|");
+    bed.check();
+}
+
+#[test]
+fn a_transaction_at_the_memory_limit_is_refused_what_is_new_and_can_end() {
+    let mut bed = bed("memory=6000");
+    assert_eq!(bed.ask(5, Write, 0, &format!("a|{}", "a".repeat(1000))), "OK|");
+    let name = |number: u32| format!("{number:03}{}", "n".repeat(97));
+    for end in ["F|", "T|"] {
+        let transaction = bed.begin(5);
+        let mut seen = 0;
+        // Only by looking.
+        while bed.ask(5, Read, transaction, &format!("{}|", name(seen))) == "!ENOENT" {
+            seen += 1;
+            assert!(seen < 50, "{}", memory_of(&bed, 5));
+        }
+        assert!(
+            seen > 15 && memory_of(&bed, 5) < 6000,
+            "{seen} nodes, {}",
+            memory_of(&bed, 5)
+        );
+        assert_eq!(bed.ask(5, Read, transaction, &format!("{}|", name(seen))), "!ENOMEM");
+        assert_eq!(bed.ask(5, Mkdir, transaction, &format!("{}|", name(seen))), "!ENOMEM");
+        // What is known costs nothing more, and what was refused has not been seen.
+        assert_eq!(bed.ask(5, Read, transaction, &format!("{}|", name(0))), "!ENOENT");
+        assert_eq!(bed.ask(0, Mkdir, 0, &format!("/local/domain/5/{}|", name(seen))), "OK|");
+        assert_eq!(bed.ask(5, TransactionEnd, transaction, end), "OK|");
+        assert_eq!(bed.ask(0, Rm, 0, &format!("/local/domain/5/{}|", name(seen))), "OK|");
+    }
+    let transaction = bed.begin(5);
+    let mut written = 0;
+    let value = |length: usize| "v".repeat(length);
+    while bed.ask(5, Write, transaction, &format!("a|{}", value(1000 + written))) == "OK|" {
+        written += 100;
+        assert!(written < 5000);
+    }
+    assert_eq!(bed.commit(5, transaction), "OK|");
+    bed.check();
+}
+
+/// Whatever it did itself and others did to its nodes: a client can always end its transactions.
+#[test]
+fn a_transaction_can_be_ended_above_the_memory_limit() {
+    let mut bed = bed("memory=6000");
+    let transaction = bed.begin(5);
+    assert_eq!(
+        bed.ask(5, Write, transaction, &format!("a|{}", "a".repeat(1900))),
+        "OK|"
+    );
+    let others = format!("/local/domain/5/b|{}", "b".repeat(1900));
+    for name in ["b", "c", "d"] {
+        assert_eq!(
+            bed.ask(0, Write, 0, &others.replace("/b|", &format!("/{name}|"))),
+            "OK|"
+        );
+    }
+    assert!(memory_of(&bed, 5) > 6000);
+    assert_eq!(bed.ask(5, Write, transaction, "e|"), "!ENOMEM");
+    assert_eq!(bed.ask(5, TransactionEnd, transaction, "F|"), "OK|");
+    // Below it again only when somebody makes its nodes less; until then it is not heard, as in C.
+    bed.send(5, Read, 0, "b|");
+    bed.settle();
+    assert_eq!(bed.messages(5).len(), usize::from(memory_of(&bed, 5) < 6000));
+    assert_eq!(bed.ask(0, Rm, 0, "/local/domain/5/c|"), "OK|");
+    bed.settle();
+    bed.check();
+}
+
+#[test]
+fn longer_permissions_and_children_by_others_do_not_take_an_owner_above_its_memory_limit() {
+    let mut bed = bed("memory=6000");
+    assert_eq!(bed.ask(5, Mkdir, 0, "open|"), "OK|");
+    assert_eq!(bed.ask(5, SetPerms, 0, "open|b5|"), "OK|");
+    let value = "v".repeat(1900);
+    for name in ["b", "c"] {
+        assert_eq!(bed.ask(5, Write, 0, &format!("{name}|{value}")), "OK|");
+    }
+    let left = 6000 - usize::try_from(memory_of(&bed, 5)).unwrap();
+    // The node itself: its name in the list above, its path, 16 and one permission of 8; ten bytes are left in the end.
+    let filler = left - 2 - "/local/domain/5/f".len() - 24 - 10;
+    assert_eq!(bed.ask(5, Write, 0, &format!("f|{}", "f".repeat(filler))), "OK|");
+    assert_eq!(memory_of(&bed, 5), 5990);
+    assert_eq!(bed.ask(5, SetPerms, 0, "b|n5|r6|r0|"), "!ENOMEM");
+    assert_eq!(bed.ask(5, GetPerms, 0, "b|"), "n5|");
+    assert_eq!(bed.ask(5, SetPerms, 0, "b|r5|"), "OK|");
+    // The name counts for who owns the directory.
+    let child = |length: usize| format!("/local/domain/5/open/{}|", "n".repeat(length));
+    assert_eq!(bed.ask(6, Mkdir, 0, &child(9)), "!ENOMEM");
+    assert_eq!(bed.ask(6, Mkdir, 0, &child(8)), "OK|");
+    assert_eq!(memory_of(&bed, 5), 5999);
+    assert_eq!(bed.ask(5, Rm, 0, "b|"), "OK|");
+    bed.check();
+}
+
+#[test]
+fn every_path_that_a_transaction_has_to_do_with_is_charged() {
+    let mut bed = bed("");
+    let held = memory_of(&bed, 5);
+    let transaction = bed.begin(5);
+    // What it saw, and in the list of what it named.
+    bed.ask(5, Read, transaction, "a/b/c|");
+    let path = "/local/domain/5/a/b/c".len() as u64;
+    assert_eq!(memory_of(&bed, 5), held + 2 * path);
+    // The write and its value; the topmost node that it made, and the node above that one.
+    bed.ask(5, Write, transaction, "a/b/c|12345");
+    let made = "/local/domain/5/a".len() as u64 + "/local/domain/5".len() as u64;
+    assert_eq!(memory_of(&bed, 5), held + 3 * path + 5 + made);
+    // Written again the value is another; the node above it is new.
+    bed.ask(5, Write, transaction, "a/b/c|1234567");
+    let above = "/local/domain/5/a/b".len() as u64;
+    assert_eq!(memory_of(&bed, 5), held + 3 * path + 7 + made + above);
+    bed.restart();
+    bed.settle();
+    assert_eq!(memory_of(&bed, 5), held + 3 * path + 7 + made + above);
+    assert_eq!(bed.ask(5, TransactionEnd, transaction, "F|"), "OK|");
+    assert_eq!(memory_of(&bed, 5), held);
+}
+
+#[test]
+fn the_largest_values_begin_anew_with_what_each_domain_has() {
+    let mut bed = bed("");
+    for name in ["a", "b", "c"] {
+        bed.ask(5, Write, 0, &format!("{name}|"));
+    }
+    bed.ask(5, Rm, 0, "a|");
+    let row = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    let shown = bed.ask(0, Control, 0, "quota|5|");
+    assert_eq!(row(&shown, "nodes"), "nodes            :        3 (max        4)");
+    assert_eq!(
+        row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"),
+        "nodes            :        4"
+    );
+    let names = ["nodes", "watches", "outstanding", "memory", "transactions"];
+    let zeros = names.map(|name| format!("{name:<17}:        0\n")).concat();
+    let anew = bed.ask(0, Control, 0, "quota|max|-r|");
+    assert_eq!(anew, format!("Max. seen accounting values:\n{zeros}|"));
+    let shown = bed.ask(0, Control, 0, "quota|5|");
+    assert_eq!(row(&shown, "nodes"), "nodes            :        3 (max        3)");
+    // From then on as before.
+    bed.ask(5, Write, 0, "a|");
+    bed.ask(5, Rm, 0, "a|");
+    assert_eq!(
+        row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"),
+        "nodes            :        4"
+    );
+    assert_eq!(bed.ask(0, Control, 0, "quota|max|-r|x|"), "!EINVAL");
 }
