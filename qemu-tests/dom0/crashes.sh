@@ -64,10 +64,9 @@ load_starts() {
     tell go 1 $LOADS
 }
 
-# ---- The crashes, beside everything else. What this process learns is in files: /tmp/made, a line with its kind for each, and
-# /tmp/crasher-why.
+# ---- The crashes, beside everything else: `crash-store` prints a line with the kind of each.
 
-# On PV Xen cannot tell a domain that its stack is full. `nmi-twice` may hit the recovery.
+# On PV Xen cannot tell a domain that its stack is full. The second of two NMIs may hit the recovery.
 kinds() {
     if [ "$STORE" = pv ]; then
         echo nmi panic nmi fault nmi hang nmi oom nmi-twice fault
@@ -76,66 +75,30 @@ kinds() {
     fi
 }
 
-# What the store says, which is also a request behind every crash that must be answered.
 restarts() {
     xenstore-control status | sed -n 's/^restarts: //p'
 }
 
-strike() {
-    case $1 in
-    nmi) xl trigger "$STORE_DOMID" nmi ;;
-    nmi-twice)
-        xl trigger "$STORE_DOMID" nmi &
-        FIRST=$!
-        xl trigger "$STORE_DOMID" nmi && wait "$FIRST"
-        ;;
-    *) [ "$(timeout 30 xenstore-control crash "$1")" = OK ] ;;
-    esac
-}
-
-crash_and_look() {
-    BEFORE=$(restarts) || return
-    strike "$1" || return
-    echo "$1" >>/tmp/made
-    AFTER=$(restarts) || return
-    [ "$AFTER" -gt "$BEFORE" ] || {
-        echo "$BEFORE restarts before crash $1, $AFTER after it"
-        return 1
-    }
+# A few by the means of an administrator first.
+crashes_begin() {
+    expect OK xenstore-control crash panic || return
+    xl trigger "$STORE_DOMID" nmi || return
+    [ "$(restarts)" = 2 ] || because "$(restarts) restarts after two crashes" || return
+    crash-store "$STORE_DOMID" "$CRASHES" /tmp/rest-is-done $(kinds) >/tmp/made 2>/tmp/crasher-why &
+    CRASHER=$!
+    await 60 has_made 3
 }
 
 made() {
     wc -l </tmp/made
 }
 
-# Goes on until there were enough and the rest is done.
-crasher() {
-    while true; do
-        for kind in $(kinds); do
-            [ "$(made)" -lt "$CRASHES" ] || [ ! -e /tmp/rest-is-done ] || return 0
-            crash_and_look "$kind" >/tmp/crasher-said 2>&1 || {
-                echo "crash $(made), $kind: $(tail -n 1 /tmp/crasher-said)" >/tmp/crasher-why
-                return 1
-            }
-            [ $(($(made) % 25)) != 0 ] || echo "$(made) crashes" >/dev/console
-            usleep $((RANDOM % 300 * 1000))
-        done
-    done
-}
-
-crashes_begin() {
-    : >/tmp/made
-    crasher &
-    CRASHER=$!
-    await 60 has_made 3
-}
-
 has_made() {
-    [ "$(made)" -ge "$1" ] || [ -e /tmp/crasher-why ]
+    [ "$(made)" -ge "$1" ] || [ -s /tmp/crasher-why ]
 }
 
 crasher_works() {
-    [ ! -e /tmp/crasher-why ] || because "$(cat /tmp/crasher-why)"
+    [ ! -s /tmp/crasher-why ] || because "$(cat /tmp/crasher-why)"
 }
 
 # ---- Meanwhile.
@@ -222,8 +185,11 @@ hvm_is_destroyed() {
 
 crashes_end() {
     touch /tmp/rest-is-done
-    wait "$CRASHER"
-    crasher_works || return
+    while kill -0 "$CRASHER" 2>/dev/null; do
+        echo "$(made) crashes" >/dev/console
+        sleep 20
+    done
+    wait "$CRASHER" || because "crash-store ended with $?: $(cat /tmp/crasher-why)" || return
     echo "$(made) crashes"
 }
 
@@ -252,18 +218,14 @@ load_is_content() {
     # What was acknowledged is there; and the last event has reached the partner.
     for i in $LOADS; do
         eval "ROUNDS=\$ROUNDS_$i PARTNERS=\$ROUNDS_$(next_of "$i")"
-        for name in value counter twin "own/$ROUNDS" "shared/$ROUNDS"; do
-            reads_exactly "$(data_of "$i")/load/$name" "$ROUNDS" || return
-        done
-        [ "$(xenstore-list "$(data_of "$i")/load/shared" | tr '\n' ' ')" = "$(seq $((ROUNDS - 7)) "$ROUNDS" | tr '\n' ' ')" ] ||
-            because "load-$i has the children $(xenstore-list "$(data_of "$i")/load/shared" | tr '\n' ' ')" || return
+        DATA=$(data_of "$i")/load
+        FOUND=$(xenstore-read "$DATA/value" "$DATA/counter" "$DATA/twin" "$DATA/own/$ROUNDS" "$DATA/shared/$ROUNDS" | uniq)
+        [ "$FOUND" = "$ROUNDS" ] || because "load-$i has done $ROUNDS rounds, and the store has $FOUND" || return
+        FOUND=$(xenstore-list "$DATA/shared" | tr '\n' ' ')
+        [ "$FOUND" = "$(seq $((ROUNDS - 7)) "$ROUNDS" | tr '\n' ' ')" ] || because "load-$i has the children $FOUND" || return
         await 30 has_seen "$i" "$PARTNERS" || because "load-$i has seen $(xenstore-read "$(data_of "$i")/seen") of $PARTNERS rounds" || return
     done
     ! grep -h FAILED $(for i in $LOADS; do console_log "load-$i"; done) || because "a guest failed"
-}
-
-reads_exactly() {
-    [ "$(xenstore-read "$1")" = "$2" ] || because "$1 is $(xenstore-read "$1") and should be $2"
 }
 
 has_seen() {
@@ -312,6 +274,7 @@ in_flight() {
 
 summary() {
     RESTARTS=$(restarts)
+    printf '%s\n' panic nmi >>/tmp/made
     mark value crashes "$(made) made ($(sort /tmp/made | uniq -c | awk '{ printf "%s%d %s", comma, $1, $2; comma = ", " }')), $RESTARTS restarts" >/dev/console
     mark value recovered-in-us "$(grep -o 'recovered in [0-9]* us' "$STORE_LOG" | awk '{ print $3 }' | spread) (least, median, greatest)" >/dev/console
     mark value records-read-back "$(sed -n 's/.* \([0-9]*\) records read back.*/\1/p' "$STORE_LOG" | spread)" >/dev/console

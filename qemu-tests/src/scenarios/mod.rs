@@ -34,6 +34,7 @@ use crate::report::Voice;
 use crate::store::Store;
 
 pub use numbers::print as print_numbers;
+pub use watcher::program;
 
 /// Something that is tried on a bed.
 pub struct Scenario {

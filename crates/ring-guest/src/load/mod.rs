@@ -217,7 +217,10 @@ impl Load<'_> {
         self.requests += requests.len() as u64;
         // Nothing is in the ring now, but perhaps a transaction is open. Where answers take long, all share a slow processor, and those
         // who make the crashes need it too.
-        let most = u32::try_from(took).unwrap_or(u32::MAX).saturating_mul(2).clamp(PAUSE_MOST / 2, REST_MOST);
+        let most = u32::try_from(took)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(2)
+            .clamp(PAUSE_MOST / 2, REST_MOST);
         self.store.listen(u64::from(self.random.below(most)))?;
         for event in self.store.take_events() {
             self.see(event)?;
