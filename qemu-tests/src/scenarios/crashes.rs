@@ -28,6 +28,7 @@ pub const FEW: Scenario = Scenario {
 pub const MANY: Scenario = Scenario {
     name: "crashes",
     about: "the store crashes 200 times in every way it survives while guests always have requests under way; nobody notices",
+    only_by_name: true,
     kind: Kind::Served(concat!(
         "CRASHES=200 LONG=yes\n",
         include_str!("../../dom0/ring-guests.sh"),

@@ -6,6 +6,7 @@ use crate::ring_guests;
 pub const SCENARIO: Scenario = Scenario {
     name: "restart-times",
     about: "measures the time from a crash to the next reply, with 1,000, 10,000 and 120,000 nodes",
+    only_by_name: true,
     kind: Kind::Served(concat!(
         include_str!("../../dom0/ring-guests.sh"),
         include_str!("../../dom0/restart-times.sh")
