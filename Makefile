@@ -84,7 +84,7 @@ unit: setup install-test install-unix-test fetch
 	$(CARGO) test --locked --workspace
 
 # On every Xen and in both forms what everything else rests on; the rest once. `make test-long` runs all of it everywhere.
-QUICK = self-test first-light refuses-to-start survives@4.20 \
+QUICK = self-test first-light refuses-to-start survives@4.20 crashes-few@4.20/pvh \
 	hostile@4.20/pvh lifecycle@4.20/pvh devices@4.20/pvh hvm@4.20/pvh hvm-reset@4.20/pv crowd@4.20/pvh grows@4.20/pvh \
 	unprivileged@4.20/pvh watcher@4.20/pvh self-test-guest@4.20/pvh numbers@4.20/pvh
 
@@ -98,6 +98,7 @@ test: check unit bed
 test-long: check unit image $(BED)
 	@echo "== every scenario on every Xen, in both forms"
 	@$(BED) run
+	@$(BED) run crashes@4.20/pvh crashes@4.20/pv crashes@4.17/pvh restart-times@4.20/pvh
 	@$(BED) run crowd-300@4.20/pvh debian first-light@all/c first-light@all/ocaml unprivileged@all/c \
 		traces@4.20/c traces@4.20/pvh traces@4.20/pv
 	$(CARGO) test --locked -p cost-tests --test growth -- --ignored --nocapture

@@ -9,8 +9,9 @@ use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Platform, console, restart, shutdown, time};
-use xenstore_core::{Channel, Configuration, message_in_words};
+use xenstore_core::{Channel, Configuration, Connection, message_in_words};
 use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Mark, Store, TooSmall, last_in_hand};
+use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
@@ -238,8 +239,11 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
     let server = recovered.store.server();
     let mut ports = Vec::new();
     let mut owners = Vec::new();
+    let mut interrupted = Interrupted::default();
     for (_, state) in server.connections() {
         owners.push(state.domid);
+        interrupted.transactions = interrupted.transactions.saturating_add(state.transaction_count());
+        interrupted.partial_messages += usize::from(!state.partial.is_empty());
         if let Channel::Ring { port } = state.channel {
             ports.push(port);
         }
@@ -252,6 +256,7 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
         } else {
             machine.mapped_ring(wanted.state.domid)?
         };
+        interrupted.clients += usize::from(is_waiting(&page, wanted.state));
         let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);
         Some(Reached { link, published })
     });
@@ -260,7 +265,34 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
         .machine_mut()
         .log
         .line(&format!("recovered in {took} us, {replayed} records read back"));
+    service.machine_mut().log.line(&format!("in flight: {interrupted}"));
     service
+}
+
+/// What the crash found under way.
+#[derive(Default)]
+struct Interrupted {
+    /// Clients with a request in their ring, or with a reply or an event that they had not been shown.
+    clients: usize,
+    /// Open transactions.
+    transactions: usize,
+    /// Messages of which only the beginning has been taken.
+    partial_messages: usize,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "requests or replies of {} clients, {} transactions, {} partial messages",
+            self.clients, self.transactions, self.partial_messages
+        )
+    }
+}
+
+/// By the indices as the client sees them: what was taken in the last round and not shown counts as waiting.
+fn is_waiting(page: &WindowPage, state: &Connection) -> bool {
+    page.load(offset::REQ_PROD) != page.load(offset::REQ_CONS) || !state.queue.is_empty()
 }
 
 fn connect_privileged(

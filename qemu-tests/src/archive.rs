@@ -51,6 +51,11 @@ impl Archive {
         self.insert(path, CHARACTER_DEVICE | 0o600, Vec::new(), (major, minor));
     }
 
+    /// Adds all of another one; where both have a path, the other's entry counts.
+    pub fn merge(&mut self, other: Archive) {
+        self.entries.extend(other.entries);
+    }
+
     /// The finished archive. Several, one after another, are one initramfs to the kernel.
     pub fn finish(&self) -> Result<Vec<u8>> {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());

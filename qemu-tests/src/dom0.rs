@@ -62,7 +62,7 @@ const FOLDERS: [&str; 16] = [
 ];
 
 /// MiB that the store domain gets, the default of Xen's own scripts (XENSTORE_DOMAIN_SIZE in xencommons).
-const STORE_MEMORY: u32 = 8;
+pub const STORE_MEMORY: u32 = 8;
 
 /// What differs from run to run.
 pub struct Overlay<'a> {
@@ -173,12 +173,21 @@ pub fn overlay(parts: &Parts, overlay: &Overlay) -> Archive {
         },
         overlay.terminal.as_deref().unwrap_or_default()
     );
+    let settings = settings + &crashes_wanted();
     archive.file("bed/settings", settings);
     archive.file("bed/scenario.sh", overlay.script);
     if let Some(image) = overlay.image {
         archive.file("bed/image", image);
     }
     archive
+}
+
+/// How many crashes a scenario that makes many is to make, if the environment says so.
+fn crashes_wanted() -> String {
+    std::env::var("XENSTORE_CRASHES")
+        .ok()
+        .and_then(|number| number.parse::<u32>().ok())
+        .map_or_else(String::new, |number| format!("CRASHES_WANTED={number}\n"))
 }
 
 /// A Linux guest's root: a shell, one Xenstore client, and a script that says it is there.

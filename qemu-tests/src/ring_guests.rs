@@ -9,6 +9,7 @@ use crate::archive::Archive;
 use crate::client_guest;
 use crate::elf_notes;
 use crate::parts::Parts;
+use crate::scenarios::program;
 
 /// The two files, below `bed/`.
 pub fn extras(_: &Parts) -> Result<Archive> {
@@ -21,6 +22,15 @@ pub fn extras(_: &Parts) -> Result<Archive> {
     }
     archive.file("bed/ring-guest", image);
     archive.program("usr/bin/xenbus-client", client_guest::client()?);
+    Ok(archive)
+}
+
+/// The same, and what makes crashes.
+pub fn extras_with_crashes(parts: &Parts) -> Result<Archive> {
+    let mut archive = extras(parts)?;
+    let path = program("crash-store")?;
+    let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    archive.program("usr/bin/crash-store", content);
     Ok(archive)
 }
 

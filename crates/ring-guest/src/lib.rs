@@ -16,9 +16,11 @@ mod failure;
 mod friendly;
 mod hostile;
 mod latency;
+mod load;
 mod log;
 mod new_port;
 mod page;
+mod ping;
 mod role;
 mod store;
 
@@ -56,6 +58,8 @@ pub fn run(platform: Platform) -> ! {
     match role {
         Role::Idle => store.sleep_for_ever(),
         Role::Friendly { rounds } => friendly::run(&mut store, &mut log, rounds),
+        Role::Load { children } => load::run(&mut store, &mut log, platform.own_domid, children),
+        Role::Ping => ping::run(&mut store, &mut log),
         Role::Hostile(attack) => hostile::run(&mut store, &mut log, attack),
         Role::NewPort { store_domid } => new_port::run(&mut store, &mut log, store_domid),
     }

@@ -7,6 +7,9 @@ use crate::hostile::Attack;
 /// Rounds of a friendly guest's first piece of work, if the command line names no number.
 const ROUNDS: u32 = 20;
 
+/// Children that a loading guest keeps in each of its lists, if the command line names no number.
+const CHILDREN: u32 = 8;
+
 /// What the guest does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -17,6 +20,13 @@ pub enum Role {
         /// Rounds of the first piece of work.
         rounds: u32,
     },
+    /// `load`, `load=CHILDREN`: has many requests under way at once and checks every answer and event (see the module `load`).
+    Load {
+        /// Children that it keeps in each of its two lists.
+        children: u32,
+    },
+    /// `ping`: one short READ after the other (see the module `ping`).
+    Ping,
     /// `attack=NAME`: breaks a rule for ever.
     Hostile(Attack),
     /// `new-port=DOMID`: offers the store domain `DOMID` another event channel in its page.
@@ -42,6 +52,11 @@ impl Role {
                 ("friendly", Some(rounds)) => Role::Friendly {
                     rounds: rounds.parse().map_err(|_| word)?,
                 },
+                ("load", None) => Role::Load { children: CHILDREN },
+                ("load", Some(children)) => Role::Load {
+                    children: children.parse().map_err(|_| word)?,
+                },
+                ("ping", None) => Role::Ping,
                 ("attack", Some(name)) => Role::Hostile(Attack::from_name(name).ok_or(word)?),
                 ("new-port", Some(domid)) => Role::NewPort {
                     store_domid: domid.parse().map_err(|_| word)?,
@@ -59,6 +74,8 @@ impl fmt::Display for Role {
         match self {
             Role::Idle => f.write_str("idle"),
             Role::Friendly { .. } => f.write_str("friendly"),
+            Role::Load { .. } => f.write_str("load"),
+            Role::Ping => f.write_str("ping"),
             Role::Hostile(attack) => write!(f, "attack {}", attack.name()),
             Role::NewPort { .. } => f.write_str("new port"),
         }
@@ -77,6 +94,8 @@ mod tests {
             Ok(Role::Friendly { rounds: 3 })
         );
         assert_eq!(Role::parse("friendly"), Ok(Role::Friendly { rounds: ROUNDS }));
+        assert_eq!(Role::parse("load"), Ok(Role::Load { children: CHILDREN }));
+        assert_eq!(Role::parse("ping"), Ok(Role::Ping));
         assert_eq!(Role::parse("new-port=1"), Ok(Role::NewPort { store_domid: 1 }));
         assert_eq!(Role::parse("idle friendly=many"), Err("friendly=many"));
         assert_eq!(Role::parse("attack=kindness"), Err("attack=kindness"));

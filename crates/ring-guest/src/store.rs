@@ -154,6 +154,20 @@ impl Store {
         }
     }
 
+    /// Reads whatever comes, for so long.
+    pub fn listen(&mut self, nanoseconds: u64) -> Result<(), Failure> {
+        let deadline = time::now_ns() + nanoseconds;
+        loop {
+            let moved = self.pump(&mut &[][..], true)?;
+            if time::now_ns() >= deadline {
+                return Ok(());
+            }
+            if !moved {
+                self.wait_until(deadline);
+            }
+        }
+    }
+
     /// Does nothing any more.
     pub fn sleep_for_ever(&mut self) -> ! {
         loop {

@@ -1,4 +1,5 @@
 //! Numbers that a seed repeats, so that a random test that failed can be run again. Knows nothing of what is tested.
+#![no_std]
 #![forbid(unsafe_code)]
 
 /// xorshift64*: the tests need repeatability, not quality.

@@ -20,8 +20,8 @@ use std::vec::Vec;
 
 use crate::abi::domctl::{
     Domctl, GetDomainInfoHead, GetVcpuContext, INTERFACE_VERSIONS, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO,
-    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMINF_DYING, XEN_DOMINF_HVM_GUEST, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK,
-    XEN_DOMINF_SHUTDOWNSHIFT, XEN_DOMINF_XS_DOMAIN,
+    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_SENDTRIGGER, XEN_DOMINF_DYING, XEN_DOMINF_HVM_GUEST, XEN_DOMINF_SHUTDOWN,
+    XEN_DOMINF_SHUTDOWNMASK, XEN_DOMINF_SHUTDOWNSHIFT, XEN_DOMINF_XS_DOMAIN,
 };
 use crate::abi::numbers::{DOMID_FIRST_RESERVED, hypercall as nr};
 use crate::abi::privcmd::{IOCTL_PRIVCMD_HYPERCALL, IOCTL_PRIVCMD_MMAPBATCH_V2, PrivcmdHypercall, PrivcmdMmapbatchV2};
@@ -313,6 +313,13 @@ impl Dom0 {
                 Err(error) => return Err(Dom0Error::Refused(error)),
             }
         }
+    }
+
+    /// Sends an NMI to the first virtual CPU of domain `domid`, which takes it at the instruction where it is.
+    pub fn send_nmi(&self, domid: u16) -> Result<(), Dom0Error> {
+        // Trigger 0 is the NMI, and the first virtual CPU is 0 too (`xen_domctl_sendtrigger`, domctl.h).
+        let operation = Domctl::new(XEN_DOMCTL_SENDTRIGGER, self.version, domid);
+        self.domctl(operation).map(|_| ()).map_err(Dom0Error::Refused)
     }
 
     fn domctl(&self, operation: Domctl) -> Result<Domctl, XenError> {

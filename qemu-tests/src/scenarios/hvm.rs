@@ -36,7 +36,7 @@ pub const RESETTING: Scenario = Scenario {
     ..RECONNECTING
 };
 
-fn extras(parts: &Parts) -> Result<Archive> {
+pub fn extras(parts: &Parts) -> Result<Archive> {
     let parts = parts.with(OptionalSet::DeviceModel)?;
     let mut archive = Archive::default();
     device_guests::add_device_model(&mut archive, &parts)?;

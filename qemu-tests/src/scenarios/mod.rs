@@ -1,5 +1,6 @@
 //! The scenarios: what is run on a bed, by name, and how its outcome is judged.
 
+mod crashes;
 mod crowd;
 mod debian;
 mod devices;
@@ -12,6 +13,7 @@ mod killed;
 mod lifecycle;
 mod numbers;
 mod refuses_to_start;
+mod restart_times;
 mod self_test;
 mod self_test_guest;
 mod survives;
@@ -25,13 +27,14 @@ use anyhow::Result;
 
 use crate::archive::Archive;
 use crate::boot::{Ended, Ready, Size};
-use crate::dom0::Overlay;
+use crate::dom0::{Overlay, STORE_MEMORY};
 use crate::markers::{Mark, Transcript};
 use crate::parts::Parts;
 use crate::report::Voice;
 use crate::store::Store;
 
 pub use numbers::print as print_numbers;
+pub use watcher::program;
 
 /// Something that is tried on a bed.
 pub struct Scenario {
@@ -44,6 +47,8 @@ pub struct Scenario {
     pub stores: &'static [Store],
     /// What the store domain gets on its command line besides `--event`.
     store_options: &'static str,
+    /// MiB that the store domain gets.
+    store_memory: u32,
     /// MiB that the store domain may grow to; 0: as large as it starts.
     store_maximum: u32,
     /// It takes so long that it is run only when it is named.
@@ -65,6 +70,7 @@ const PLAIN: Scenario = Scenario {
     kind: Kind::Served(""),
     stores: &Store::OURS,
     store_options: "",
+    store_memory: STORE_MEMORY,
     store_maximum: 0,
     only_by_name: false,
     measure: false,
@@ -93,6 +99,8 @@ pub const ALL: &[&Scenario] = &[
     &self_test_guest::SCENARIO,
     &first_light::SCENARIO,
     &survives::SCENARIO,
+    &crashes::FEW,
+    &crashes::MANY,
     &grows::SCENARIO,
     &hostile::SCENARIO,
     &watcher::SCENARIO,
@@ -108,6 +116,7 @@ pub const ALL: &[&Scenario] = &[
     &hvm::RECONNECTING,
     &hvm::RESETTING,
     &numbers::SCENARIO,
+    &restart_times::SCENARIO,
     &debian::SCENARIO,
 ];
 
@@ -133,6 +142,7 @@ impl Scenario {
             form: store,
             measure: self.measure,
             store_options: self.store_options,
+            store_memory: self.store_memory,
             store_maximum: self.store_maximum,
             size: self.size,
             extras: self.extras,

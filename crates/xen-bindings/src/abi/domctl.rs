@@ -9,6 +9,7 @@ use super::layout;
 pub const XEN_DOMCTL_DESTROYDOMAIN: u32 = 2;
 pub const XEN_DOMCTL_GETDOMAININFO: u32 = 5;
 pub const XEN_DOMCTL_GETVCPUCONTEXT: u32 = 13;
+pub const XEN_DOMCTL_SENDTRIGGER: u32 = 28;
 pub const XEN_DOMCTL_GET_DOMAIN_STATE: u32 = 90;
 
 /// Interface version of the stable operations.

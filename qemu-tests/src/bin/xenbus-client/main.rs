@@ -7,6 +7,7 @@
 
 mod bus;
 mod count;
+mod fill;
 mod latency;
 mod script;
 
@@ -19,6 +20,7 @@ const USAGE: &str = "xenbus-client run SCRIPT     does what each line says, prin
 xenbus-client count PATH     counts in transactions until PATH-stop exists, checking each step
 xenbus-client hold PATH      writes PATH in a transaction and keeps it open
 xenbus-client latency PATH N writes and reads PATH N times, prints how long the requests took
+xenbus-client fill PATH N    writes N nodes below PATH, a hundred to a folder
 xenbus-client request TYPE [TEXT…]  sends one request, each text with a NUL behind it, prints the reply";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["count", path] => Bus::open().and_then(|mut bus| count::count(&mut bus, path)),
         ["hold", path] => hold(path),
         ["latency", path, rounds] => latency(path, rounds),
+        ["fill", path, nodes] => fill(path, nodes),
         ["request", kind, texts @ ..] => request(kind, texts),
         _ => {
             eprintln!("{USAGE}");
@@ -59,6 +62,11 @@ fn run(file: &str) -> io::Result<()> {
 fn latency(path: &str, rounds: &str) -> io::Result<()> {
     let rounds = rounds.parse().map_err(io::Error::other)?;
     latency::latency(&mut Bus::open()?, path, rounds)
+}
+
+fn fill(path: &str, nodes: &str) -> io::Result<()> {
+    let nodes = nodes.parse().map_err(io::Error::other)?;
+    fill::fill(&mut Bus::open()?, path, nodes)
 }
 
 fn request(kind: &str, texts: &[&str]) -> io::Result<()> {
