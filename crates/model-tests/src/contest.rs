@@ -104,6 +104,12 @@ impl Contest {
                 let nanoseconds = u64::from(*milliseconds) * 1_000_000;
                 self.model.pass(nanoseconds);
                 self.engine.pass(nanoseconds);
+                let woken = self
+                    .engine
+                    .take_log()
+                    .into_iter()
+                    .find(|line| line.contains(": 0 events dropped"));
+                self.same("a time-out without an event", "None", &format!("{woken:?}"))?;
                 self.compare_seen("time")
             }
             Step::Restart => {
