@@ -62,6 +62,7 @@ mod overlay;
 mod policy;
 mod quota;
 mod record;
+mod recount;
 mod rehearsal;
 mod server;
 mod settings;
