@@ -100,6 +100,13 @@ impl Contest {
             } => self.request(*domid, *within, *kind, payload, *first),
             Step::Start { domid } => self.start(*domid),
             Step::Fates(fates) => self.fates(fates),
+            Step::Unheard(fates) => {
+                for (domid, life) in self.lives(fates) {
+                    self.model.build(domid, life);
+                    self.engine.build(domid, life);
+                }
+                Ok(())
+            }
             Step::Room { domid, bytes } => self.room(*domid, *bytes),
             Step::Link { domid, event, torn } => self.link(*domid, *event, *torn),
             Step::TooLong { domid } => self.too_long(*domid),
@@ -193,7 +200,7 @@ impl Contest {
         })
     }
 
-    fn fates(&mut self, fates: &[(u16, Fate)]) -> Checked {
+    fn lives(&mut self, fates: &[(u16, Fate)]) -> Vec<(u16, Option<Life>)> {
         let mut lives = Vec::new();
         for (domid, fate) in fates {
             let mut life = self.life(*fate);
@@ -203,6 +210,11 @@ impl Contest {
             }
             lives.push((*domid, life));
         }
+        lives
+    }
+
+    fn fates(&mut self, fates: &[(u16, Fate)]) -> Checked {
+        let lives = self.lives(fates);
         for (domid, life) in &lives {
             self.engine.build(*domid, *life);
         }

@@ -5,7 +5,8 @@
 //!   settings (no limits, all features, no time-outs otherwise).
 //! * `1 WRITE a|v`: domain 1 asks. `|` stands for NUL, `<v*300>` for 300 times `v`, `<16384>` is type 16384. `1@0` asks in the
 //!   first of its open transactions, `1@?` in one that is not open. `1/20 WRITE …` sends the first 20 bytes alone.
-//! * `start 5`, `room 1 40`, `room 1 all`, `pass MILLISECONDS`, `fates 5 absent 6 dying`, `reset 1`, `reconnect 1`,
+//! * `start 5`, `room 1 40`, `room 1 all`, `pass MILLISECONDS`, `fates 5 absent 6 dying` (and `unheard …`, of which the server is not
+//!   told yet), `reset 1`, `reconnect 1`,
 //!   `impossible 1`, `torn 1 20` (a reset in the middle of a message), `too-long 1`, `restart`, `compare`.
 //!
 //! Everything is compared at the end of each.
@@ -89,6 +90,7 @@ impl Scenario {
             },
             "pass" => Step::Pass(words.first()?.parse().ok()?),
             "fates" => Step::Fates(fates(&words)?),
+            "unheard" => Step::Unheard(fates(&words)?),
             "reset" => link(LinkEvent::Reset, 0)?,
             "torn" => link(LinkEvent::Reset, u8::try_from(number(1)?).ok()?)?,
             "reconnect" => link(LinkEvent::Reconnect, 0)?,

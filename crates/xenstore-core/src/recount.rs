@@ -54,11 +54,13 @@ impl<M: Memory> Server<M> {
         let mut sums = Sums::default();
         for (domid, domain) in &self.domains {
             let (charged, found) = (domain.account, charges.get(domid).copied().unwrap_or_default());
-            sums.change(
-                *domid == self.configuration.privileged,
-                &Account::default(),
-                &domain.account,
-            );
+            let cost = if *domid == self.configuration.privileged {
+                &mut sums.privileged
+            } else {
+                sums.tree = sums.tree.saturating_add(charged.tree());
+                &mut sums.cost
+            };
+            *cost = cost.and(charged.cost());
             if charged != found {
                 wrong.push(format!(
                     "check: domain {domid} is charged with {} nodes, {} bytes but owns {} nodes, {} bytes; {charged:?}, {found:?}",

@@ -26,7 +26,7 @@ impl Row {
 pub enum Known {
     /// Nobody can notice it, for this reason.
     Equivalent(&'static str),
-    /// This test notices it: package, test binary, name.
+    /// This test notices it: its program, a blank, its name.
     Elsewhere(&'static str),
 }
 

@@ -20,6 +20,8 @@ const PACKAGES: [&str; 7] = [
 ];
 /// Those whose tests may be named for a mutant that the model test does not notice.
 const TESTED: [&str; 3] = ["xenstore-core", "xenstore-service", "xenstore-recovery"];
+/// The program of the core's unit tests.
+const UNIT_TESTS: &str = "xenstore_core";
 /// The package that is changed.
 const CORE: &str = "xenstore-core";
 /// Which mutant is alive.
@@ -177,10 +179,16 @@ impl Workshop {
         self.made(&["build", "--release", "-p", "model-tests", "--bin", "trial"]);
     }
 
-    /// Builds the other tests.
-    pub fn build_tests(&mut self) {
+    /// Builds other tests: those of these programs, or all.
+    pub fn build_tests(&mut self, programs: Option<&BTreeSet<&str>>) {
         let mut arguments = vec!["test", "--no-run"];
         arguments.extend(TESTED.iter().flat_map(|package| ["-p", package]));
+        for program in programs.into_iter().flatten() {
+            match *program {
+                UNIT_TESTS => arguments.push("--lib"),
+                other => arguments.extend(["--test", other]),
+            }
+        }
         let text = self.made(&arguments);
         // `Executable tests/commits.rs (…/deps/commits-0123456789abcdef)`
         let programs = text.lines().filter_map(|line| line.trim().strip_prefix("Executable "));
