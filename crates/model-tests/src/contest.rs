@@ -49,6 +49,8 @@ pub struct Contest {
     coverage: Coverage,
     /// Whose counts are asked for next.
     asked: u16,
+    /// Lines of the server's log.
+    log: Vec<String>,
 }
 
 /// Runs steps from the beginning. The coverage, or where and how it failed.
@@ -82,6 +84,7 @@ impl Contest {
             partial: Default::default(),
             coverage: Coverage::default(),
             asked: 0,
+            log: Vec::new(),
         }
     }
 
@@ -97,6 +100,13 @@ impl Contest {
             } => self.request(*domid, *within, *kind, payload, *first),
             Step::Start { domid } => self.start(*domid),
             Step::Fates(fates) => self.fates(fates),
+            Step::Unheard(fates) => {
+                for (domid, life) in self.lives(fates) {
+                    self.model.build(domid, life);
+                    self.engine.build(domid, life);
+                }
+                Ok(())
+            }
             Step::Room { domid, bytes } => self.room(*domid, *bytes),
             Step::Link { domid, event, torn } => self.link(*domid, *event, *torn),
             Step::TooLong { domid } => self.too_long(*domid),
@@ -104,7 +114,9 @@ impl Contest {
                 let nanoseconds = u64::from(*milliseconds) * 1_000_000;
                 self.model.pass(nanoseconds);
                 self.engine.pass(nanoseconds);
-                self.compare_seen("time")
+                self.compare_seen("time")?;
+                let woken = self.log.iter().find(|line| line.contains(": 0 events dropped"));
+                self.same("a time-out without an event", "None", &format!("{woken:?}"))
             }
             Step::Restart => {
                 self.engine.restart();
@@ -150,14 +162,14 @@ impl Contest {
         self.model.request(domid, header, payload);
         self.compare_seen(MessageType::from_wire(kind).map_or("unknown type", MessageType::name))?;
         if kind == MessageType::Control as u32 && payload.starts_with(b"check") {
-            let log = self.engine.take_log();
-            let wrong: Vec<&String> = log
+            let wrong: Vec<&String> = self
+                .log
                 .iter()
                 .filter(|line| line.starts_with("check:") && !line.ends_with("agree"))
                 .collect();
             self.same("the server's own check", "[]", &format!("{wrong:?}"))?;
         }
-        self.engine.take_log();
+        self.log.clear();
         Ok(())
     }
 
@@ -188,7 +200,7 @@ impl Contest {
         })
     }
 
-    fn fates(&mut self, fates: &[(u16, Fate)]) -> Checked {
+    fn lives(&mut self, fates: &[(u16, Fate)]) -> Vec<(u16, Option<Life>)> {
         let mut lives = Vec::new();
         for (domid, fate) in fates {
             let mut life = self.life(*fate);
@@ -198,6 +210,11 @@ impl Contest {
             }
             lives.push((*domid, life));
         }
+        lives
+    }
+
+    fn fates(&mut self, fates: &[(u16, Fate)]) -> Checked {
+        let lives = self.lives(fates);
         for (domid, life) in &lives {
             self.engine.build(*domid, *life);
         }
@@ -274,6 +291,28 @@ impl Contest {
         })
     }
 
+    /// Who is refused for a limit is named in the log, and only then. (Not always: the log bears only so much of each domain.)
+    fn refusals(&mut self, outcomes: &[(u32, &str)]) -> Checked {
+        let mut refused: Vec<&str> = outcomes
+            .iter()
+            .filter(|(_, outcome)| ["ENOSPC", "ENOMEM"].contains(outcome))
+            .map(|(kind, _)| MessageType::from_wire(*kind).map_or("?", MessageType::name))
+            .collect();
+        self.log.extend(self.engine.take_log());
+        let lines = self.log.iter().filter(|line| line.contains(" refused, "));
+        for line in lines {
+            let place = refused
+                .iter()
+                .position(|kind| line.contains(&format!(": {kind} refused, ")));
+            match place {
+                Some(place) => refused.remove(place),
+                None => return self.same("a line of the log about a refusal", "none", line),
+            };
+        }
+        self.log.retain(|line| !line.contains(" refused, "));
+        Ok(())
+    }
+
     /// What every client has seen of both.
     fn compare_seen(&mut self, after: &str) -> Checked {
         let sides = [self.model.take_seen(), self.engine.take_seen()];
@@ -281,6 +320,7 @@ impl Contest {
         for (kind, outcome) in &outcomes {
             self.coverage.count(*kind, outcome);
         }
+        self.refusals(&outcomes)?;
         let same = sides[0] == sides[1];
         let mut shown = Vec::new();
         for (partial, seen) in self.partial.iter_mut().zip(sides) {

@@ -13,5 +13,6 @@ pub mod coverage;
 pub mod engine;
 pub mod maker;
 pub mod model;
+pub mod scenarios;
 pub mod shrink;
 pub mod step;

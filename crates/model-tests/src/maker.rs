@@ -77,6 +77,19 @@ const SPECIAL: [&str; 10] = [
     "@introduceDomain/5",
     "@releaseDomain/x",
 ];
+/// Where transactions meet each other and themselves.
+const FOCUS: [&str; 10] = [
+    "/shared",
+    "/shared/a",
+    "/shared/a",
+    "/shared/a/b",
+    "/shared/a/b/c",
+    "/shared/b",
+    "/shared/c",
+    "a",
+    "a/b",
+    "/local/domain/1/a",
+];
 const WRONG: [&str; 13] = [
     "",
     "//",
@@ -297,8 +310,12 @@ impl Maker {
     }
 
     fn work(&mut self, domid: u16) -> Step {
-        let path = self.path();
         let within = self.within(self.temper.in_transactions);
+        let path = match within {
+            Within::Open(_) if !self.random.one_in(3) => self.random.of(&FOCUS).to_owned(),
+            _ if self.temper.crowds && self.random.one_in(40) => "/crowd".to_owned(),
+            _ => self.path(),
+        };
         let (kind, payload) = match self.random.below(50) {
             0..=11 => {
                 let value = self.value();

@@ -55,6 +55,8 @@ pub enum Step {
     },
     /// The hypervisor says that these domains changed.
     Fates(Vec<(u16, Fate)>),
+    /// The same happens to these domains, and the hypervisor has not said so yet.
+    Unheard(Vec<(u16, Fate)>),
     /// A client takes so many bytes more and then nothing; or all that comes.
     Room {
         /// Who.

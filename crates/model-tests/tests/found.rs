@@ -97,3 +97,20 @@ fn a_restart_makes_no_peaks_that_never_were() {
     steps.extend([Step::Compare, Step::Restart]);
     same(&steps);
 }
+
+/// What counts for a commit's events is the store before and after, not what the transaction made and removed in between.
+#[test]
+fn who_could_only_have_seen_a_node_within_a_transaction_hears_nothing_of_it() {
+    same(&[
+        Step::Start { domid: 2 },
+        ask(0, Mkdir, "/shared|"),
+        ask(0, SetPerms, "/shared|b0|"),
+        ask(2, Watch, "/shared|x|"),
+        ask(0, TransactionStart, "|"),
+        inside(0, Write, "/shared/a/b|v"),
+        inside(0, Rm, "/shared|"),
+        inside(0, Write, "/shared/a/b|w"),
+        inside(0, TransactionEnd, "T|"),
+        Step::Compare,
+    ]);
+}

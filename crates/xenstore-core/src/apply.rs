@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use xenstore_wire::DomId;
 
-use crate::account::{Account, node_size, signed};
+use crate::account::{Account, signed};
 use crate::connection::{Cause, Connection, ConnectionId, Epoch, QueuedMessage};
 use crate::domain::{Domain, Maxima};
 use crate::heap::{self, Cost};
@@ -711,26 +711,6 @@ impl<M: Memory> Server<M> {
             self.maxima.raise(&seen);
         }
     }
-
-    /// What every domain owns, counted anew from the tree.
-    pub(crate) fn charges(&self) -> BTreeMap<DomId, Account> {
-        let mut charges: BTreeMap<DomId, Account> = BTreeMap::new();
-        let root = self.tree.root_node(self.tree.current());
-        // Each with the length of its path.
-        let mut stack = Vec::from([(root, 0usize)]);
-        while let Some((node, length)) = stack.pop() {
-            let permissions = node.permissions();
-            let account = charges.entry(permissions.owner()).or_default();
-            let size = node_size(node.value().len(), permissions.iter().count(), node.child_names_len())
-                .saturating_add(length.max(1) as u64);
-            account.nodes = account.nodes.saturating_add(1);
-            account.node_bytes = account.node_bytes.saturating_add(i64::try_from(size).unwrap_or(0));
-            for child in self.tree.children(node) {
-                stack.push((child, length.saturating_add(child.name().len()).saturating_add(1)));
-            }
-        }
-        charges
-    }
 }
 
 /// What a transaction uses.
@@ -761,7 +741,7 @@ pub(crate) fn transaction(
 }
 
 /// The path counts in full, however the client wrote it, as in C.
-fn watch_bytes(watch: &Watch) -> i64 {
+pub(crate) fn watch_bytes(watch: &Watch) -> i64 {
     let bytes = watch.path.key().len().saturating_add(watch.token.len());
     i64::try_from(bytes).unwrap_or(0)
 }

@@ -208,6 +208,17 @@ impl OutQueue {
             .find_map(|(_, message)| message.deadline)
     }
 
+    /// The requests that each message is a consequence of.
+    pub(crate) fn causes(&self) -> impl Iterator<Item = Cause> + '_ {
+        self.messages.iter().filter_map(|(_, message)| message.cause)
+    }
+
+    /// What [`OutQueue::bytes`] must say.
+    pub(crate) fn bytes_recounted(&self) -> usize {
+        let sizes = self.messages.iter().map(|(_, message)| message.memory());
+        sizes.fold(0, usize::saturating_add)
+    }
+
     pub(crate) fn push(&mut self, message: QueuedMessage) {
         self.bytes = self.bytes.saturating_add(message.memory());
         if message.event {

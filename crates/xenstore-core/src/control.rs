@@ -160,22 +160,16 @@ impl<M: Memory> Decision<'_, M> {
     /// Walks the whole store and compares what is derived from it; what does not agree is logged.
     fn check(&mut self) -> Outcome {
         let charges = self.server.charges();
-        let mut wrong = 0u32;
-        for (domid, domain) in &self.server.domains {
-            let found = charges.get(domid).copied().unwrap_or_default();
-            if (found.nodes, found.node_bytes) != (domain.account.nodes, domain.account.node_bytes) {
-                wrong = wrong.saturating_add(1);
-                self.log(format!(
-                    "check: domain {domid} is charged with {} nodes, {} bytes but owns {} nodes, {} bytes",
-                    domain.account.nodes, domain.account.node_bytes, found.nodes, found.node_bytes
-                ));
-            }
+        let wrong = self.server.discrepancies(&charges);
+        let agrees = wrong.is_empty();
+        for line in wrong {
+            self.log(line);
         }
         let nodes: i64 = charges
             .values()
             .map(|account| account.nodes)
             .fold(0, i64::saturating_add);
-        if wrong == 0 {
+        if agrees {
             self.log(format!("check: {nodes} nodes, all accounts agree"));
         }
         Ok(Answer::ok())

@@ -26,10 +26,6 @@ pub(crate) struct Source {
     path: PathBuf,
     /// Watches above the node match too.
     subtree: bool,
-    /// The permissions before; none if the node was not there.
-    before: Option<Permissions>,
-    /// The node is removed by this change.
-    removal: bool,
 }
 
 impl<M: Memory> Decision<'_, M> {
@@ -42,8 +38,6 @@ impl<M: Memory> Decision<'_, M> {
             collected.push(Source {
                 path: path.clone(),
                 subtree: true,
-                before,
-                removal: false,
             });
             return;
         }
@@ -55,23 +49,19 @@ impl<M: Memory> Decision<'_, M> {
         if matches!(self.place, Place::Transaction { .. }) {
             return;
         }
-        if self.collected.is_some() {
-            let before = self.view.find(path.as_path()).map(|found| found.permissions());
-            if let Some(collected) = &mut self.collected {
-                collected.push(Source {
-                    path: path.clone(),
-                    subtree: top,
-                    before,
-                    removal: true,
-                });
-            }
+        if let Some(collected) = &mut self.collected {
+            collected.push(Source {
+                path: path.clone(),
+                subtree: top,
+            });
             return;
         }
         self.fire(path, top, None, true);
     }
 
     /// A commit is complete: what it changed in the end is told, each path once, in the order in which the
-    /// transaction first used them. A node that was made and removed by the same transaction was never there.
+    /// transaction first used them. A node that was made and removed by the same transaction was never there, and who might have
+    /// seen it in between hears nothing: what counts is the store before and after.
     pub fn tell_collected(&mut self, open: &Transaction) {
         let mut sources = self.collected.take().unwrap_or_default();
         sources.sort_by_cached_key(|source| open.first_access(&source.path));
@@ -83,21 +73,14 @@ impl<M: Memory> Decision<'_, M> {
             let Some(all) = by_path.remove(&source.path) else {
                 continue;
             };
-            let same = || all.iter();
-            let subtree = same().any(|other| other.subtree);
+            let subtree = all.iter().any(|other| other.subtree);
             let existed = self.server.tree.find(self.server.current(), source.path.as_path());
             let before = existed.map(|node| node.permissions().to_owned());
             let exists = self.view.find(source.path.as_path()).is_some();
             if !exists && before.is_none() {
                 continue;
             }
-            let removed = same().any(|other| other.removal) && !exists;
-            let before = if removed {
-                before
-            } else {
-                same().find_map(|other| other.before.clone())
-            };
-            self.fire(&source.path, subtree, before.as_ref(), !removed);
+            self.fire(&source.path, subtree, before.as_ref(), exists);
         }
     }
 

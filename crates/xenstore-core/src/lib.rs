@@ -66,6 +66,7 @@ mod poison;
 mod policy;
 mod quota;
 mod record;
+mod recount;
 mod rehearsal;
 mod server;
 mod settings;

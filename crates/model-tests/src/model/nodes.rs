@@ -9,6 +9,8 @@ use super::{ANY, Errno, Job, PAYLOAD_MAX};
 
 /// More entries no list has, whoever writes it.
 const ENTRIES_MAX: usize = 255;
+/// No name is longer, whoever makes it: only the privileged domain has no limit of paths.
+const NAME_MAX: usize = 3072;
 
 impl Job<'_> {
     fn path_limit(&self) -> Option<usize> {
@@ -191,6 +193,9 @@ impl Job<'_> {
             .collect();
         for node in missing.into_iter().rev() {
             let value = if node == path { value } else { b"" };
+            if node.rsplit('/').next().is_some_and(|name| name.len() > NAME_MAX) {
+                return Err("EINVAL");
+            }
             self.may_have_another_node()?;
             let generation = self.next_generation();
             self.tree_mut().create(node, value, permissions.clone(), generation);

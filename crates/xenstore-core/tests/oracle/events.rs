@@ -24,8 +24,6 @@ struct Source {
     path: String,
     /// Watches above the node are told, too.
     reaches_up: bool,
-    before: Option<Vec<Permission>>,
-    removal: bool,
 }
 
 /// What one transaction names and changes, noted request by request.
@@ -58,24 +56,21 @@ impl Expected {
         }
         let there = host.node(path).is_some();
         match kind {
-            MessageType::Write => self.source(path, true, None, false),
-            MessageType::Mkdir if !there => self.source(path, true, None, false),
-            MessageType::SetPerms => self.source(path, true, host.permissions(path), false),
+            MessageType::Write | MessageType::SetPerms => self.source(path, true),
+            MessageType::Mkdir if !there => self.source(path, true),
             MessageType::Rm if there => {
                 for below in host.below(path) {
-                    self.source(&below, below == path, host.permissions(&below), true);
+                    self.source(&below, below == path);
                 }
             }
             _ => {}
         }
     }
 
-    fn source(&mut self, path: &str, reaches_up: bool, before: Option<Vec<Permission>>, removal: bool) {
+    fn source(&mut self, path: &str, reaches_up: bool) {
         self.sources.push(Source {
             path: path.into(),
             reaches_up,
-            before,
-            removal,
         });
     }
 
@@ -102,18 +97,14 @@ impl Expected {
             if !done.insert(path) || (!before.contains_key(path) && !after.contains_key(path)) {
                 continue;
             }
-            let same = || self.sources.iter().filter(|other| other.path == path);
-            let gone = !after.contains_key(path) && same().any(|other| other.removal);
-            let old = if gone {
-                before.get(path).cloned()
-            } else {
-                same().find_map(|other| other.before.clone())
-            };
-            let reaches_up = same().any(|other| other.reaches_up);
+            let mut same = self.sources.iter().filter(|other| other.path == path);
+            let gone = !after.contains_key(path);
+            let old = before.get(path);
+            let reaches_up = same.any(|other| other.reaches_up);
             for watcher in watchers {
                 let reads =
                     |list: Option<&Vec<Permission>>| list.is_some_and(|list| may_read(watcher.connection, list));
-                let visible = reads(old.as_ref())
+                let visible = reads(old)
                     || (!gone && (reads(after.get(path)) || parent(path).is_some_and(|above| reads(after.get(above)))));
                 let matches = if reaches_up {
                     watcher.path == "/" || path == watcher.path || path.starts_with(&format!("{}/", watcher.path))

@@ -85,8 +85,13 @@ impl Host {
     }
 
     pub fn with(configuration: Configuration, guests: u16) -> Host {
+        Host::with_memory(configuration, guests, 16 << 20)
+    }
+
+    /// The tree may take so many bytes.
+    pub fn with_memory(configuration: Configuration, guests: u16, bytes: usize) -> Host {
         let mut host = Host {
-            server: Server::new(configuration, PlainMemory::new(16 << 20)),
+            server: Server::new(configuration, PlainMemory::new(bytes)),
             now: Time(1_000_000_000),
         };
         for domid in 0..=guests {
@@ -121,19 +126,8 @@ impl Host {
         transaction: u32,
         payload: &str,
     ) -> (Answer, Record) {
-        let payload = payload.replace('|', "\0");
-        let header = Header {
-            kind: kind as u32,
-            request_id: 7,
-            transaction_id: transaction,
-            length: u32::try_from(payload.len()).unwrap(),
-        };
-        let record = self.take(Input::Request {
-            connection: ConnectionId(connection),
-            consumed: u32::try_from(HEADER_SIZE + payload.len()).unwrap(),
-            header,
-            payload: payload.as_bytes(),
-        });
+        let record = self.would(connection, kind, transaction, payload);
+        self.server.apply(&record);
         let mut answer = Answer {
             reply: String::from("no reply"),
             events: Vec::new(),
@@ -154,6 +148,24 @@ impl Host {
         }
         self.all_is_taken();
         (answer, record)
+    }
+
+    /// What a request would bring, if it came.
+    pub fn would(&self, connection: u32, kind: MessageType, transaction: u32, payload: &str) -> Record {
+        let payload = payload.replace('|', "\0");
+        let header = Header {
+            kind: kind as u32,
+            request_id: 7,
+            transaction_id: transaction,
+            length: u32::try_from(payload.len()).unwrap(),
+        };
+        let request = Input::Request {
+            connection: ConnectionId(connection),
+            consumed: u32::try_from(HEADER_SIZE + payload.len()).unwrap(),
+            header,
+            payload: payload.as_bytes(),
+        };
+        self.server.decide(self.now, &Few, request)
     }
 
     /// The server is read back from what would be saved of it.

@@ -15,6 +15,8 @@ pub struct Mutant {
     pub file: String,
     /// Where, in lines from 1.
     pub line: usize,
+    /// The function that it is in.
+    pub function: String,
     /// What kind of change.
     pub kind: &'static str,
     /// The text that is changed.
@@ -31,18 +33,23 @@ pub struct Mutant {
 
 impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         write!(
             f,
-            "{} {}:{} {}: `{}` becomes `{}`",
+            "{} {}:{} in {}, {}: `{}` becomes `{}`",
             self.number,
             self.file,
             self.line,
+            self.function,
             self.kind,
-            short(&self.original),
-            short(&self.changed)
+            folded(&self.original),
+            folded(&self.changed)
         )
     }
+}
+
+/// Text with each run of blanks and line ends as one blank.
+pub fn folded(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// All mutants of a file.
@@ -52,6 +59,7 @@ pub fn of_file(file: &str, source: &str, first: usize) -> Vec<Mutant> {
         file,
         source,
         first,
+        function: String::new(),
         found: Vec::new(),
     };
     finder.visit_file(&parsed);
@@ -62,6 +70,7 @@ struct Finder<'s> {
     file: &'s str,
     source: &'s str,
     first: usize,
+    function: String,
     found: Vec<Mutant>,
 }
 
@@ -75,6 +84,7 @@ impl Finder<'_> {
             number: self.first + self.found.len(),
             file: self.file.to_owned(),
             line: span.start().line,
+            function: self.function.clone(),
             kind,
             original: self.text(span).to_owned(),
             changed,
@@ -113,6 +123,23 @@ fn does(statement: &syn::Stmt) -> bool {
     )
 }
 
+/// Two statements that only set, count up or empty two different things: their order means nothing.
+fn independent(one: &str, other: &str) -> bool {
+    let changed = |text: &str| {
+        let text = folded(text);
+        if let Some(emptied) = text.strip_suffix(".clear();") {
+            return Some(emptied.to_owned());
+        }
+        let (place, value) = text.strip_suffix(';')?.split_once(" = ")?;
+        let counts = value.starts_with(&format!("{place}.saturating_")) && value.matches('(').count() <= 2;
+        (counts || !value.contains('(')).then(|| place.trim_start_matches('*').to_owned())
+    };
+    match (changed(one), changed(other)) {
+        (Some(first), Some(second)) => !folded(other).contains(&first) && !folded(one).contains(&second),
+        _ => false,
+    }
+}
+
 impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if !is_test(&item.attrs) {
@@ -125,8 +152,21 @@ impl<'ast> Visit<'ast> for Finder<'_> {
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         if item.sig.constness.is_none() {
+            self.function = item.sig.ident.to_string();
             visit::visit_impl_item_fn(self, item);
         }
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        if item.sig.constness.is_none() && !is_test(&item.attrs) {
+            self.function = item.sig.ident.to_string();
+            visit::visit_item_fn(self, item);
+        }
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        self.function = item.sig.ident.to_string();
+        visit::visit_trait_item_fn(self, item);
     }
 
     fn visit_block(&mut self, block: &'ast syn::Block) {
@@ -138,6 +178,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
             if let Some(next) = block.stmts.get(index + 1).filter(|next| does(next)) {
                 let swapped = format!("{} {}", self.text(next.span()), self.text(statement.span()));
                 let both = statement.span().join(next.span());
+                let both = both.filter(|_| !independent(self.text(statement.span()), self.text(next.span())));
                 if let Some(both) = both {
                     self.add("swapped", both, swapped, true);
                 }
