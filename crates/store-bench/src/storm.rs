@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use cost_tests::storm::{Step, life_of};
 use seeded_random::Random;
 use serde::Serialize;
-use xenstore_wire::MessageType::{self, SetPerms, TransactionEnd, TransactionStart, Write};
+use xenstore_wire::MessageType::{self, Mkdir, SetPerms, TransactionEnd, TransactionStart, Write};
 
 use crate::host::{Host, Kind};
 use crate::operation::{Batch, Operation};
@@ -47,8 +47,11 @@ struct Vm {
 
 /// Lets so many VMs live at the same time.
 pub fn storm(host: &mut Host, server: Kind, vms: usize, patience: f64) -> anyhow::Result<Storm> {
-    // Their nodes belong to them, so they must be there.
+    // Their nodes belong to them, so they must be there; and a host that has had a VM before has these.
     host.introduce(u16::try_from(vms)?)?;
+    for path in ["/vm", "/vss", "/local/domain/0/backend/vbd", "/libxl"] {
+        host.ask(0, Mkdir, &format!("{path}|"))?;
+    }
     host.rest()?;
     let mut random = Random::new(1);
     let mut ready: Vec<Vm> = Vec::new();
