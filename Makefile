@@ -15,7 +15,7 @@ include xen-config/unix/install.mk
 FUZZ_SECONDS ?= 300
 FUZZERS = messages paths permissions ring requests pages
 
-.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -28,6 +28,8 @@ help:
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make unix           target/xenstored-unix, the same server as a daemon on a Unix socket; make install-unix, uninstall-unix"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
+	@echo "make bench          our server beside Debian's C xenstored and oxenstored, natively on rings: table, target/bench/bench.json and"
+	@echo "                    charts (about 40 minutes; BENCH='--domains 10 --watches 0' for less); BASE=<commit> adds that commit's server"
 	@echo "make check          formatting and lints only"
 	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
 	@echo "                    make test runs the same with the corpus that was found so"
@@ -128,6 +130,18 @@ fuzz:
 
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)
+
+# BENCH has options of store-bench, see `target/release/store-bench --help`.
+BENCH ?=
+bench: setup fetch
+	$(CARGO) build --locked --release -p store-bench
+ifneq ($(BASE),)
+	@rm -rf target/base && git worktree prune && git worktree add --detach -f target/base $(BASE)
+	cd target/base && $(CARGO) build --locked --release -p store-bench --bin ours-on-rings --target-dir ../base-build
+endif
+	@mkdir -p target/bench
+	target/release/store-bench --json target/bench/bench.json --charts target/bench $(BENCH) \
+		$(if $(BASE),--base target/base-build/release/ours-on-rings)
 
 fetch: $(BED)
 	@$(BED) fetch

@@ -55,19 +55,28 @@ impl Daemon {
             .env("LD_PRELOAD", stand_in)
             .env("LD_LIBRARY_PATH", libraries);
         command.env(layout::FOLDER, folder.path()).env("XENSTORED_RUNDIR", run);
-        command
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output);
+        command.current_dir(folder.path());
+        Self::spawn(folder, command, output, messages)
+    }
+
+    /// Starts a server of our own, one that uses [`crate::ServerSide`], and waits until it serves. The command must name the folder.
+    pub fn start_own(folder: &mut Folder, command: Command) -> Result<Daemon, Failure> {
+        let messages = folder.path().join("messages");
+        let output = File::create(&messages).map_err(Failure::file(&messages))?;
+        Self::spawn(folder, command, output, messages)
+    }
+
+    fn spawn(folder: &mut Folder, mut command: Command, output: File, messages: PathBuf) -> Result<Daemon, Failure> {
+        let program = PathBuf::from(command.get_program());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         folder.expect_idle();
         let child = command.spawn().map_err(|source| Failure::Start {
-            program: server.program.clone(),
+            program: program.clone(),
             source,
         })?;
         let mut daemon = Daemon {
             child,
-            program: server.program.clone(),
+            program,
             messages,
         };
         while !folder.is_idle() {

@@ -165,7 +165,7 @@ impl Folder {
                     if left.is_zero() {
                         return Ok(false);
                     }
-                    wait_readable(&self.from_server, left).map_err(Failure::file(&path))?;
+                    wait_readable(&self.from_server, Some(left)).map_err(Failure::file(&path))?;
                 }
                 Err(source) => return Err(Failure::File { path, source }),
             }
@@ -235,17 +235,21 @@ fn fifo(path: &Path) -> Result<File, Failure> {
     options.open(path).map_err(Failure::file(path))
 }
 
-fn wait_readable(file: &File, limit: Duration) -> io::Result<()> {
+/// Waits until the file can be read, at most so long; false if it cannot. A signal may end it early.
+pub(crate) fn wait_readable(file: &File, limit: Option<Duration>) -> io::Result<bool> {
     let mut polled = libc::pollfd {
         fd: file.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
-    let milliseconds = libc::c_int::try_from(limit.as_millis().max(1)).unwrap_or(libc::c_int::MAX);
+    // Rounded up: whoever waits for a moment must not come too early, again and again.
+    let milliseconds = limit.map_or(-1, |limit| {
+        libc::c_int::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+    });
     // SAFETY: one pollfd of ours, which outlives the call.
     match unsafe { libc::poll(&raw mut polled, 1, milliseconds) } {
         ..0 if io::Error::last_os_error().kind() != ErrorKind::Interrupted => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+        count => Ok(count > 0),
     }
 }
 

@@ -1,0 +1,210 @@
+//! Which rows there are, and how each is measured.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use xenstore_wire::MessageType::{Directory, Mkdir, Read, SetPerms, Write};
+
+use crate::host::{Figures, Host, Kind, Until};
+use crate::operation::Operation;
+use crate::storm::{self, Storm};
+
+/// Requests of a row, at least.
+const REQUESTS: u64 = 400;
+/// Requests that a pipelining client sends at once.
+const AT_ONCE: usize = 16;
+/// Children of the large directory: as many as fit into a reply with names of three letters.
+const LARGE: u32 = 1000;
+/// Watches that a client registers at once, below everyone's limit of unread events.
+const WATCHES_AT_ONCE: u32 = 10;
+
+/// What is to be measured.
+pub struct Plan {
+    /// Servers; with a program for other builds of ours.
+    pub servers: Vec<(Kind, Option<PathBuf>)>,
+    pub domains: Vec<u16>,
+    pub watches: Vec<u32>,
+    pub storm: Vec<usize>,
+    /// Part of the names of those operations that are wanted.
+    pub only: String,
+    /// Seconds for each row and server.
+    pub seconds: f64,
+    /// Seconds for a storm.
+    pub patience: f64,
+}
+
+/// One row for one server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub server: Kind,
+    pub operation: &'static str,
+    pub pipelined: bool,
+    pub domains: u16,
+    pub watches: u32,
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// The server's memory with so many domains and watches.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    pub server: Kind,
+    pub domains: u16,
+    pub watches: u32,
+    pub kib: u64,
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Results {
+    pub machine: String,
+    pub rows: Vec<Row>,
+    pub memory: Vec<Memory>,
+    pub storms: Vec<Storm>,
+    /// 128 clients × 500 transactions that read one path and write their own.
+    pub shared_reads: Vec<Storm>,
+}
+
+/// Name, and what is asked once or as often as a pipelining client does.
+type Named = (&'static str, fn(usize) -> Operation);
+
+const OPERATIONS: [Named; 8] = [
+    ("read", |at_once| Operation::of(Read, "v1|", at_once)),
+    ("write 1 byte", |at_once| Operation::of(Write, "v1|x", at_once)),
+    ("write 100 bytes", |at_once| {
+        Operation::of(Write, &format!("v100|{}", "x".repeat(100)), at_once)
+    }),
+    ("write 2000 bytes", |at_once| {
+        Operation::of(Write, &format!("v2000|{}", "x".repeat(2000)), at_once)
+    }),
+    ("directory of 10", |at_once| Operation::of(Directory, "d10|", at_once)),
+    ("directory of 1000", |at_once| {
+        Operation::of(Directory, "/bench/large|", at_once)
+    }),
+    ("transaction of 10 writes", |at_once| Operation::transaction(at_once > 1)),
+    ("watch event", Operation::watched_writes),
+];
+
+impl Plan {
+    /// Measures everything, and says on standard error how far it is.
+    pub fn measure(&self) -> anyhow::Result<Results> {
+        let mut results = Results {
+            machine: machine(),
+            ..Results::default()
+        };
+        for domains in &self.domains {
+            for (kind, program) in &self.servers {
+                self.rows_of(*kind, program.as_ref(), *domains, &mut results)?;
+            }
+        }
+        for vms in self.storm.iter().filter(|_| "storm".contains(self.only.as_str())) {
+            for (kind, program) in &self.servers {
+                progress(&format!("storm of {vms} VMs: {}", kind.name()));
+                let mut host = Host::start(*kind, program.as_ref())?;
+                results.storms.push(storm::storm(&mut host, *kind, *vms, self.patience)?);
+            }
+        }
+        if "shared reads".contains(self.only.as_str()) {
+            for (kind, program) in &self.servers {
+                progress(&format!("128 × 500 transactions: {}", kind.name()));
+                let mut host = Host::start(*kind, program.as_ref())?;
+                results.shared_reads.push(storm::shared_reads(&mut host, *kind)?);
+            }
+        }
+        progress("");
+        Ok(results)
+    }
+
+    fn rows_of(&self, kind: Kind, program: Option<&PathBuf>, domains: u16, results: &mut Results) -> anyhow::Result<()> {
+        let wanted: Vec<&Named> = OPERATIONS.iter().filter(|(name, _)| name.contains(&self.only)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        progress(&format!("{domains} domains: {}", kind.name()));
+        let mut host = Host::start(kind, program)?;
+        prepare(&mut host, domains)?;
+        let all = 1..usize::from(domains) + 1;
+        let mut there = 0;
+        for watches in &self.watches {
+            register(&mut host, domains, there, *watches)?;
+            there = *watches;
+            host.rest()?;
+            results.memory.push(Memory {
+                server: kind,
+                domains,
+                watches: *watches,
+                kib: host.memory_kib()?,
+            });
+            for (name, operation) in &wanted {
+                for pipelined in [false, true] {
+                    progress(&format!("{domains} domains, {watches} watches each: {}, {name}", kind.name()));
+                    let operation = operation(if pipelined { AT_ONCE } else { 1 });
+                    let until = Until::Passed(Duration::from_secs_f64(self.seconds), REQUESTS);
+                    results.rows.push(Row {
+                        server: kind,
+                        operation: name,
+                        pipelined,
+                        domains,
+                        watches: *watches,
+                        figures: host.load(all.clone(), |_| operation.clone(), until)?,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Domains, and the nodes that they ask for.
+fn prepare(host: &mut Host, domains: u16) -> anyhow::Result<()> {
+    host.ask(0, Mkdir, "/bench/large|")?;
+    host.ask(0, SetPerms, "/bench/large|r0|")?;
+    let digit = |number: u32| char::from_digit(number % 36, 36).unwrap_or('0');
+    for number in 0..LARGE {
+        let name: String = [number / 1296, number / 36, number].map(digit).into_iter().collect();
+        host.ask(0, Mkdir, &format!("/bench/large/{name}|"))?;
+    }
+    host.introduce(domains)?;
+    let all = 1..usize::from(domains) + 1;
+    let mut ask_all = |operation: Operation| host.load(all.clone(), |_| operation.clone(), Until::Times(1)).map(drop);
+    for (name, size) in [("v1", 1), ("v100", 100), ("v2000", 2000), ("event", 1)] {
+        ask_all(Operation::of(Write, &format!("{name}|{}", "x".repeat(size)), 1))?;
+    }
+    for number in 0..10 {
+        ask_all(Operation::of(Mkdir, &format!("d10/{number}|"), 1))?;
+    }
+    // One event when it is registered.
+    ask_all(Operation::watch("event", "token"))
+}
+
+/// Watches on nodes that nobody touches.
+fn register(host: &mut Host, domains: u16, from: u32, to: u32) -> anyhow::Result<()> {
+    let numbers: Vec<u32> = (from..to).collect();
+    for some in numbers.chunks(WATCHES_AT_ONCE as usize) {
+        let mut operation = Operation::default();
+        for number in some {
+            operation
+                .batches
+                .extend(Operation::watch(&format!("elsewhere/{number}"), &format!("token{number}")).batches);
+        }
+        host.load(1..usize::from(domains) + 1, |_| operation.clone(), Until::Times(1))?;
+    }
+    Ok(())
+}
+
+/// One line that is written over by the next.
+fn progress(text: &str) {
+    let mut out = std::io::stderr();
+    // Nobody reads it when this fails.
+    let _unread = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
+}
+
+/// The processor, for the table's head.
+fn machine() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{}, {cores} cores", model.map_or("an unnamed processor", |(_, name)| name))
+}
