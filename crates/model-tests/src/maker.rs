@@ -483,11 +483,6 @@ impl Maker {
                         "print|hello|",
                         "check|",
                         "quota|max|",
-                        if self.random.one_in(20) {
-                            "quota|max|-r|"
-                        } else {
-                            "log|"
-                        },
                         "log|-obj|",
                     ])
                     .to_owned(),

@@ -16,7 +16,7 @@ pub use sources::{Sources, root};
 pub use table::{Change, Mutation, Table};
 
 /// Where the tables are, from the root of the project.
-pub const TABLES: [&str; 3] = [
+pub const TABLES: [&str; 4] = [
     "crates/xenstore-service/tests/advisories/mutations.txt",
     "crates/xenstore-service/tests/service/mutations.txt",
     "crates/fuzz-entry/tests/mutations.txt",

@@ -36,7 +36,8 @@ pub fn draw(report: &Report, folder: &Path) -> anyhow::Result<()> {
 }
 
 fn points(report: &Report, server: Kind, operation: &str, watches: u32) -> Vec<(f64, f64)> {
-    let of = |row: &&Row| row.server == server && row.operation == operation && row.watches == watches && !row.pipelined;
+    let of =
+        |row: &&Row| row.server == server && row.operation == operation && row.watches == watches && !row.pipelined;
     let rows = report.results.rows.iter().filter(of);
     rows.map(|row| (f64::from(row.domains), row.figures.cpu_us)).collect()
 }

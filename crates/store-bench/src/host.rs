@@ -117,11 +117,18 @@ impl Host {
             }
             Kind::C => {
                 // Events never expire: the clock runs too fast here.
-                Daemon::start(&mut folder, &packages::obtain(Product::C420)?, &words(&["-w", "watch-event=0"]))?
+                Daemon::start(
+                    &mut folder,
+                    &packages::obtain(Product::C420)?,
+                    &words(&["-w", "watch-event=0"]),
+                )?
             }
             Kind::Oxenstored => {
                 // Nobody is made to wait for having made others' commits fail: that is real time.
-                let options = ["conflict-burst-limit = 1000000000.0", "conflict-rate-limit-is-aggregate = false"];
+                let options = [
+                    "conflict-burst-limit = 1000000000.0",
+                    "conflict-rate-limit-is-aggregate = false",
+                ];
                 Daemon::start(&mut folder, &packages::obtain(Product::OCaml417)?, &words(&options))?
             }
         };
@@ -184,13 +191,7 @@ impl Host {
     }
 
     /// Queues a request and sends what the ring takes; says its number.
-    pub fn queue(
-        &mut self,
-        client: usize,
-        kind: MessageType,
-        transaction: u32,
-        payload: &str,
-    ) -> anyhow::Result<u32> {
+    pub fn queue(&mut self, client: usize, kind: MessageType, transaction: u32, payload: &str) -> anyhow::Result<u32> {
         let domain = self.clients.get_mut(client).context("no such client")?;
         let number = domain.queue(kind, transaction, payload);
         self.pump(client)?;
@@ -263,9 +264,7 @@ impl Host {
                         *state = Progress::default();
                         let over = match until {
                             Until::Times(times) => done[index] >= times,
-                            Until::Passed(time, requests) => {
-                                began.elapsed() >= time && figures.requests >= requests
-                            }
+                            Until::Passed(time, requests) => began.elapsed() >= time && figures.requests >= requests,
                         };
                         if over {
                             busy -= 1;
@@ -303,7 +302,10 @@ impl Host {
     }
 
     fn send_batch(&mut self, client: usize, operation: &Operation, state: &mut Progress) -> anyhow::Result<()> {
-        let batch: &Batch = operation.batches.get(state.batch).context("an operation without requests")?;
+        let batch: &Batch = operation
+            .batches
+            .get(state.batch)
+            .context("an operation without requests")?;
         self.folder.advance_clock(STEP);
         state.replies = batch.requests.len();
         state.events = batch.events;

@@ -25,7 +25,13 @@ struct Line<'r> {
 impl Report {
     pub fn new(results: Results) -> Report {
         let mut servers: Vec<Kind> = results.rows.iter().map(|row| row.server).collect();
-        servers.extend(results.storms.iter().chain(&results.shared_reads).map(|storm| storm.server));
+        servers.extend(
+            results
+                .storms
+                .iter()
+                .chain(&results.shared_reads)
+                .map(|storm| storm.server),
+        );
         servers.sort_unstable();
         servers.dedup();
         Report { results, servers }
@@ -70,7 +76,11 @@ impl Report {
     /// Ours against the better of the others.
     fn ratio(&self, line: &Line<'_>) -> Option<f64> {
         let cost = |of: &dyn Fn(Kind) -> bool| {
-            let all = self.servers.iter().zip(&line.figures).filter(|(server, _)| of(**server));
+            let all = self
+                .servers
+                .iter()
+                .zip(&line.figures)
+                .filter(|(server, _)| of(**server));
             let costs = all.filter_map(|(_, figures)| figures.map(|figures| figures.cpu_us));
             costs.min_by(f64::total_cmp)
         };
@@ -117,7 +127,11 @@ impl Report {
             return;
         }
         let columns = ["requests/s", "p50", "p99", "max µs"];
-        self.head(text, "What clients see: requests per second, and µs of an operation", &columns);
+        self.head(
+            text,
+            "What clients see: requests per second, and µs of an operation",
+            &columns,
+        );
         let _infallible = writeln!(
             text,
             "\n|---|---|--:|--:|{}",
@@ -159,7 +173,10 @@ impl Report {
                 let same = |other: &&crate::rows::Memory| {
                     other.server == *server && (other.domains, other.watches) == (of.domains, of.watches)
                 };
-                let kib = all.iter().find(same).map_or(String::new(), |found| found.kib.to_string());
+                let kib = all
+                    .iter()
+                    .find(same)
+                    .map_or(String::new(), |found| found.kib.to_string());
                 let _infallible = write!(text, " {kib} |");
             }
             text.push('\n');
@@ -195,7 +212,10 @@ impl Report {
     /// What the figures say about us, good and bad.
     fn verdicts(&self, text: &mut String) {
         let lines = self.lines();
-        let ratios: Vec<(&Line<'_>, f64)> = lines.iter().filter_map(|line| Some((line, self.ratio(line)?))).collect();
+        let ratios: Vec<(&Line<'_>, f64)> = lines
+            .iter()
+            .filter_map(|line| Some((line, self.ratio(line)?)))
+            .collect();
         if ratios.is_empty() {
             return;
         }

@@ -83,7 +83,9 @@ const OPERATIONS: [Named; 8] = [
     ("directory of 1000", |at_once| {
         Operation::of(Directory, "/bench/large|", at_once)
     }),
-    ("transaction of 10 writes", |at_once| Operation::transaction(at_once > 1)),
+    ("transaction of 10 writes", |at_once| {
+        Operation::transaction(at_once > 1)
+    }),
     ("watch event", Operation::watched_writes),
 ];
 
@@ -103,7 +105,9 @@ impl Plan {
             for (kind, program) in &self.servers {
                 progress(&format!("storm of {vms} VMs: {}", kind.name()));
                 let mut host = Host::start(*kind, program.as_ref())?;
-                results.storms.push(storm::storm(&mut host, *kind, *vms, self.patience)?);
+                results
+                    .storms
+                    .push(storm::storm(&mut host, *kind, *vms, self.patience)?);
             }
         }
         if "shared reads".contains(self.only.as_str()) {
@@ -117,8 +121,17 @@ impl Plan {
         Ok(results)
     }
 
-    fn rows_of(&self, kind: Kind, program: Option<&PathBuf>, domains: u16, results: &mut Results) -> anyhow::Result<()> {
-        let wanted: Vec<&Named> = OPERATIONS.iter().filter(|(name, _)| name.contains(&self.only)).collect();
+    fn rows_of(
+        &self,
+        kind: Kind,
+        program: Option<&PathBuf>,
+        domains: u16,
+        results: &mut Results,
+    ) -> anyhow::Result<()> {
+        let wanted: Vec<&Named> = OPERATIONS
+            .iter()
+            .filter(|(name, _)| name.contains(&self.only))
+            .collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -139,7 +152,10 @@ impl Plan {
             });
             for (name, operation) in &wanted {
                 for pipelined in [false, true] {
-                    progress(&format!("{domains} domains, {watches} watches each: {}, {name}", kind.name()));
+                    progress(&format!(
+                        "{domains} domains, {watches} watches each: {}, {name}",
+                        kind.name()
+                    ));
                     let operation = operation(if pipelined { AT_ONCE } else { 1 });
                     let until = Until::Passed(Duration::from_secs_f64(self.seconds), REQUESTS);
                     results.rows.push(Row {
@@ -204,7 +220,12 @@ fn progress(text: &str) {
 /// The processor, for the table's head.
 fn machine() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{}, {cores} cores", model.map_or("an unnamed processor", |(_, name)| name))
+    format!(
+        "{}, {cores} cores",
+        model.map_or("an unnamed processor", |(_, name)| name)
+    )
 }

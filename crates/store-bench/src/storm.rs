@@ -86,7 +86,9 @@ pub fn storm(host: &mut Host, server: Kind, vms: usize, patience: f64) -> anyhow
         }
         while let Some(message) = host.clients.first_mut().and_then(crate::client::Client::take) {
             requests += 1;
-            let mut vm = waiting.remove(&message.header.request_id).context("an answer to nobody")?;
+            let mut vm = waiting
+                .remove(&message.header.request_id)
+                .context("an answer to nobody")?;
             let step = vm.script.get(vm.at).context("the end of a life")?;
             match message.error().as_deref() {
                 Some("EAGAIN") => {
