@@ -253,7 +253,12 @@ impl Transaction {
     pub fn observe(&mut self, path: &PathBuf, facets: Facets) {
         self.name(path);
         let moment = self.moment(path.as_path());
-        let known = self.observed.entry(moment).or_default().entry(path.clone()).or_default();
+        let known = self
+            .observed
+            .entry(moment)
+            .or_default()
+            .entry(path.clone())
+            .or_default();
         *known = known.and(facets);
     }
 

@@ -198,7 +198,9 @@ impl Job<'_> {
             if self.over("node-size", size(node)) || self.over("node-size", parent(node).map_or(0, size)) {
                 return Err("ENOSPC");
             }
-            let above = parent(node).and_then(|above| self.tree().get(above)).map(|above| above.owner());
+            let above = parent(node)
+                .and_then(|above| self.tree().get(above))
+                .map(|above| above.owner());
             self.memory_allows(above.unwrap_or(permissions[0].domid))?;
             self.memory_allows(permissions[0].domid)?;
         }
@@ -273,6 +275,7 @@ impl Job<'_> {
             // Special nodes are outside of transactions.
             let before = self.special(&named.path, Wish::Own)?;
             self.may_give_away(&before, &entries)?;
+            self.tell_of_special_permissions(&named.path, [&before, &entries]);
             self.model.special.insert(named.path, entries);
         } else {
             let top = self.top(&named.path);

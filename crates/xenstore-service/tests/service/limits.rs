@@ -281,7 +281,11 @@ fn a_transaction_at_the_memory_limit_is_refused_what_is_new_and_can_end() {
             seen += 1;
             assert!(seen < 50, "{}", memory_of(&bed, 5));
         }
-        assert!(seen > 15 && memory_of(&bed, 5) < 6000, "{seen} nodes, {}", memory_of(&bed, 5));
+        assert!(
+            seen > 15 && memory_of(&bed, 5) < 6000,
+            "{seen} nodes, {}",
+            memory_of(&bed, 5)
+        );
         assert_eq!(bed.ask(5, Read, transaction, &format!("{}|", name(seen))), "!ENOMEM");
         assert_eq!(bed.ask(5, Mkdir, transaction, &format!("{}|", name(seen))), "!ENOMEM");
         // What is known costs nothing more, and what was refused has not been seen.
@@ -306,10 +310,16 @@ fn a_transaction_at_the_memory_limit_is_refused_what_is_new_and_can_end() {
 fn a_transaction_can_be_ended_above_the_memory_limit() {
     let mut bed = bed("memory=6000");
     let transaction = bed.begin(5);
-    assert_eq!(bed.ask(5, Write, transaction, &format!("a|{}", "a".repeat(1900))), "OK|");
+    assert_eq!(
+        bed.ask(5, Write, transaction, &format!("a|{}", "a".repeat(1900))),
+        "OK|"
+    );
     let others = format!("/local/domain/5/b|{}", "b".repeat(1900));
     for name in ["b", "c", "d"] {
-        assert_eq!(bed.ask(0, Write, 0, &others.replace("/b|", &format!("/{name}|"))), "OK|");
+        assert_eq!(
+            bed.ask(0, Write, 0, &others.replace("/b|", &format!("/{name}|"))),
+            "OK|"
+        );
     }
     assert!(memory_of(&bed, 5) > 6000);
     assert_eq!(bed.ask(5, Write, transaction, "e|"), "!ENOMEM");
@@ -386,7 +396,10 @@ fn the_largest_values_begin_anew_with_what_each_domain_has() {
     };
     let shown = bed.ask(0, Control, 0, "quota|5|");
     assert_eq!(row(&shown, "nodes"), "nodes            :        3 (max        4)");
-    assert_eq!(row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"), "nodes            :        4");
+    assert_eq!(
+        row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"),
+        "nodes            :        4"
+    );
     let names = ["nodes", "watches", "outstanding", "memory", "transactions"];
     let zeros = names.map(|name| format!("{name:<17}:        0\n")).concat();
     let anew = bed.ask(0, Control, 0, "quota|max|-r|");
@@ -396,6 +409,9 @@ fn the_largest_values_begin_anew_with_what_each_domain_has() {
     // From then on as before.
     bed.ask(5, Write, 0, "a|");
     bed.ask(5, Rm, 0, "a|");
-    assert_eq!(row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"), "nodes            :        4");
+    assert_eq!(
+        row(&bed.ask(0, Control, 0, "quota|max|"), "nodes"),
+        "nodes            :        4"
+    );
     assert_eq!(bed.ask(0, Control, 0, "quota|max|-r|x|"), "!EINVAL");
 }
