@@ -14,11 +14,17 @@ pub const EXPECTED: [(MessageType, &[Errno]); 27] = [
     (MessageType::Control, &["OK", "EACCES", "EINVAL", "ENOENT"]),
     (
         MessageType::Directory,
-        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "E2BIG"],
+        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "E2BIG", "ENOMEM"],
     ),
-    (MessageType::Read, &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC"]),
-    (MessageType::GetPerms, &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC"]),
-    (MessageType::Watch, &["OK", "EINVAL", "EEXIST", "ENOSPC"]),
+    (
+        MessageType::Read,
+        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "ENOMEM"],
+    ),
+    (
+        MessageType::GetPerms,
+        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "ENOMEM"],
+    ),
+    (MessageType::Watch, &["OK", "EINVAL", "EEXIST", "ENOSPC", "ENOMEM"]),
     (MessageType::Unwatch, &["OK", "EINVAL", "ENOENT"]),
     (MessageType::TransactionStart, &["OK", "EBUSY", "ENOENT", "ENOSPC"]),
     (
@@ -36,10 +42,13 @@ pub const EXPECTED: [(MessageType, &[Errno]); 27] = [
         MessageType::Mkdir,
         &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "ENOMEM"],
     ),
-    (MessageType::Rm, &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC"]),
+    (
+        MessageType::Rm,
+        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "ENOMEM"],
+    ),
     (
         MessageType::SetPerms,
-        &["OK", "EINVAL", "ENOENT", "EACCES", "EPERM", "ENOSPC"],
+        &["OK", "EINVAL", "ENOENT", "EACCES", "EPERM", "ENOSPC", "ENOMEM"],
     ),
     (MessageType::WatchEvent, &["ENOSYS"]),
     (MessageType::Error, &["ENOSYS"]),
@@ -50,7 +59,7 @@ pub const EXPECTED: [(MessageType, &[Errno]); 27] = [
     (MessageType::ResetWatches, &["OK", "ENOENT"]),
     (
         MessageType::DirectoryPart,
-        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC"],
+        &["OK", "EINVAL", "ENOENT", "EACCES", "ENOSPC", "ENOMEM"],
     ),
     (MessageType::GetFeature, &["OK", "EACCES", "EINVAL", "ENOENT"]),
     (MessageType::SetFeature, &["OK", "EACCES", "EINVAL", "ENOENT", "EBUSY"]),
@@ -80,6 +89,11 @@ impl Coverage {
             *self.outcomes.entry(*outcome).or_default() += count;
         }
         self.events += other.events;
+    }
+
+    /// How often a type was answered so.
+    pub fn times(&self, kind: MessageType, outcome: Errno) -> u64 {
+        self.outcomes.get(&(kind as u32, outcome)).copied().unwrap_or(0)
     }
 
     /// Requests in all.

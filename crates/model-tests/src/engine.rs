@@ -219,8 +219,15 @@ impl Engine {
             features: settings.features,
             event_timeout: u32::try_from(settings.timeout).unwrap_or(0),
             quotas,
-            // The model knows neither credit nor leases.
-            conflicts: ConflictLimits::NONE,
+            // The model knows no leases, which are charged to whoever keeps losing, even to a lone client.
+            conflicts: if settings.credit {
+                ConflictLimits {
+                    losses: 0,
+                    ..ConflictLimits::default()
+                }
+            } else {
+                ConflictLimits::NONE
+            },
             ..Configuration::default()
         };
         let host = Rc::new(Host::default());

@@ -14,6 +14,7 @@ fn same(steps: &[Step]) {
         timeout: 20,
         limits: vec![0; LIMITS.len()],
         lists_changes: false,
+        credit: false,
     };
     if let Err((index, difference)) = contest::run(&settings, steps) {
         panic!("step {index}: {difference}");

@@ -9,12 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use model_tests::contest::{self, Difference};
 use model_tests::coverage::Coverage;
 use model_tests::maker;
+use model_tests::model::Settings;
 use model_tests::shrink::shrink;
+use model_tests::step::Step;
+use xenstore_wire::MessageType;
 
 /// Steps of one stream.
 const STEPS: usize = 6000;
 /// Streams, so that there are more than a million requests.
 const SEEDS: u64 = 240;
+/// Streams of a lone client.
+const LONE: u64 = 24;
 /// Failing streams that are looked into before the test gives up.
 const FAILURES: usize = 2;
 
@@ -25,8 +30,10 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-fn explain(seed: u64, index: usize, difference: &Difference) {
-    let (settings, mut steps) = maker::stream(seed, STEPS);
+type Maker = fn(u64, usize) -> (Settings, Vec<Step>);
+
+fn explain(maker: Maker, seed: u64, index: usize, difference: &Difference) {
+    let (settings, mut steps) = maker(seed, STEPS);
     println!("seed {seed}, step {index}: {difference}");
     steps.truncate(index + 1);
     let what = difference.what.clone();
@@ -44,10 +51,8 @@ fn explain(seed: u64, index: usize, difference: &Difference) {
     println!("  again: XENSTORE_SEED={seed} cargo test -p model-tests --test model -- --nocapture\n");
 }
 
-#[test]
-fn the_server_does_what_the_model_does() {
-    let one = number("XENSTORE_SEED");
-    let (first, last) = one.map_or((1, number("XENSTORE_SEEDS").unwrap_or(SEEDS)), |seed| (seed, seed));
+/// Runs these streams; what was met, if nothing was different.
+fn run(maker: Maker, first: u64, last: u64) -> Coverage {
     let next = AtomicU64::new(first);
     let total = Mutex::new((Coverage::default(), Vec::new()));
     let work = || {
@@ -57,7 +62,7 @@ fn the_server_does_what_the_model_does() {
             if seed > last || failures >= FAILURES {
                 return;
             }
-            let (settings, steps) = maker::stream(seed, STEPS);
+            let (settings, steps) = maker(seed, STEPS);
             let outcome = contest::run(&settings, &steps);
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
@@ -75,13 +80,34 @@ fn the_server_does_what_the_model_does() {
     let (coverage, failed) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("seeds {first} to {last}: {coverage}");
     for (seed, index, difference) in &failed {
-        explain(*seed, *index, difference);
+        explain(maker, *seed, *index, difference);
     }
     let seeds: Vec<u64> = failed.iter().map(|(seed, _, _)| *seed).collect();
     assert!(seeds.is_empty(), "seeds that fail: {seeds:?}");
+    coverage
+}
+
+#[test]
+fn the_server_does_what_the_model_does() {
+    let one = number("XENSTORE_SEED");
+    let (first, last) = one.map_or((1, number("XENSTORE_SEEDS").unwrap_or(SEEDS)), |seed| (seed, seed));
+    let coverage = run(maker::stream, first, last);
     // Fewer streams than usual cannot meet everything.
     if last - first + 1 >= SEEDS {
         let gaps = coverage.gaps();
         assert!(gaps.is_empty(), "{gaps:#?}");
     }
+}
+
+/// Where only one client has transactions, credit changes nothing that it or anyone sees.
+#[test]
+fn a_lone_client_does_not_notice_credit() {
+    let one = number("XENSTORE_SEED");
+    let (first, last) = one.map_or((1, LONE), |seed| (seed, seed));
+    let coverage = run(maker::stream_of_a_lone_client, first, last);
+    // Its commits are lost, too, and nobody pays.
+    assert!(
+        one.is_some() || coverage.times(MessageType::TransactionEnd, "EAGAIN") > 10,
+        "{coverage}"
+    );
 }

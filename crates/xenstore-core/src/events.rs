@@ -229,6 +229,22 @@ impl<M: Memory> Decision<'_, M> {
         !over_limit && waiting <= server.tree.capacity() / EVENT_SHARE
     }
 
+    /// The permissions of a special node are others now: told, as for any node, to who may read it by one of the two lists. Every
+    /// watch on it matches, whatever its depth (C xenstored, is_child in watch.c).
+    pub fn tell_special_permissions(&mut self, name: SpecialName, lists: [&Permissions; 2]) {
+        let server = self.server;
+        for ((connection, _), watch) in server.watches.exactly(name.as_str()) {
+            let Some(state) = server.connections.get(&connection) else {
+                continue;
+            };
+            let caller = server.caller(state);
+            let reads = |list| caller.rights(&special_object(name, list)).include(Rights::READ);
+            if lists.into_iter().any(reads) {
+                self.queue_event(connection, name.as_str(), &watch.token);
+            }
+        }
+    }
+
     /// `@introduceDomain` or `@releaseDomain`: `plain` for the watches that want to know that something happened,
     /// `domid` for those that want to know to whom.
     pub fn tell_special(&mut self, name: SpecialName, plain: bool, domid: Option<DomId>) {

@@ -320,6 +320,7 @@ impl<M: Memory> Decision<'_, M> {
                 {
                     return Err(Errno::EPERM);
                 }
+                self.tell_special_permissions(name, [&before, &permissions]);
                 self.change(Change::SpecialPermissions { name, permissions });
             }
         }

@@ -66,6 +66,8 @@ pub struct Settings {
     pub limits: Vec<u32>,
     /// The hypervisor lists the domains that changed.
     pub lists_changes: bool,
+    /// Who makes commits of others fail pays for it. The model knows nothing of that: nobody may.
+    pub credit: bool,
 }
 
 /// A domain of which the server has heard.

@@ -280,6 +280,7 @@ impl Job<'_> {
             // Special nodes are outside of transactions.
             let before = self.special(&named.path, Wish::Own)?;
             self.may_give_away(&before, &entries)?;
+            self.tell_of_special_permissions(&named.path, [&before, &entries]);
             self.model.special.insert(named.path, entries);
         } else {
             let top = self.top(&named.path);

@@ -221,6 +221,21 @@ impl Job<'_> {
         self.told.push((receiver.domid, event));
     }
 
+    /// A special node has another list of permissions: for who may read it by one of the two.
+    pub(super) fn tell_of_special_permissions(&mut self, name: &str, lists: [&[Entry]; 2]) {
+        for index in 0..self.model.connections.len() {
+            let connection = &self.model.connections[index];
+            let caller = self.model.caller(connection.domid);
+            let own = connection.watches.iter().filter(|watch| watch.named.path == name);
+            let tokens: Vec<Vec<u8>> = own.map(|watch| watch.token.clone()).collect();
+            if lists.iter().any(|list| caller.may(list, Wish::Read)) {
+                for token in tokens {
+                    self.event(caller, name, &token, 0);
+                }
+            }
+        }
+    }
+
     /// `@introduceDomain` or `@releaseDomain`. `plain`: something of the kind happened; `domid`: to this domain.
     pub(super) fn tell_special(&mut self, name: &str, plain: bool, domid: Option<u16>) {
         let full = domid.map(|domid| format!("{name}/{domid}"));

@@ -137,3 +137,38 @@ fn a_permission_for_everybody_is_for_everybody() {
     assert_eq!(bed.ask(0, GetPerms, 0, "/local/domain/5/x|"), "n5|r32757|");
     bed.check();
 }
+
+#[test]
+fn other_permissions_of_a_special_node_are_told_to_its_watches() {
+    let mut bed = bed();
+    bed.start(5);
+    bed.start(6);
+    for watch in [
+        "@releaseDomain|plain|",
+        "@releaseDomain|none|0|",
+        "@releaseDomain/6|six|",
+        "/|root|",
+    ] {
+        assert_eq!(bed.ask(5, Watch, 0, watch), "OK|");
+    }
+    assert_eq!(bed.ask(6, Watch, 0, "@introduceDomain|other|"), "OK|");
+    assert_eq!(bed.ask(0, Watch, 0, "@releaseDomain|own|"), "OK|");
+    for domid in [0, 5, 6] {
+        bed.events(domid);
+    }
+    // Domain 5 loses its right, and is told of that.
+    assert_eq!(bed.ask(0, SetPerms, 0, "@releaseDomain|n0|r6|"), "OK|");
+    assert_eq!(bed.events(0), ["@releaseDomain own"]);
+    assert_eq!(bed.events(5), ["@releaseDomain plain", "@releaseDomain none"]);
+    assert_eq!(bed.events(6), [""; 0]);
+    assert_eq!(bed.ask(0, SetPerms, 0, "@releaseDomain|n0|"), "OK|");
+    assert_eq!(bed.events(5), [""; 0]);
+    // And whoever gets it.
+    assert_eq!(bed.ask(0, SetPerms, 0, "@releaseDomain|n0|r5|"), "OK|");
+    assert_eq!(bed.events(5), ["@releaseDomain plain", "@releaseDomain none"]);
+    assert_eq!(bed.events(0).len(), 2);
+    // It is no node below the root.
+    assert_eq!(bed.ask(0, SetPerms, 0, "/|r0|"), "OK|");
+    assert_eq!(bed.events(5), ["/ root"]);
+    bed.check();
+}
