@@ -154,7 +154,7 @@ impl<P: Pages> Store<P> {
 
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since.
     /// Where that has led to nothing [`LIVES_BEFORE_OLDER`] times, the older checkpoint and the records of both logs: the same
-    /// state by another road. On failure the pages come back unchanged but for the count of lives.
+    /// state by another road. On failure the pages come back unchanged; after [`Lost::Loop`] the count of lives begins anew.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
         let attempts = desk::attempts(&pages).saturating_add(1);
@@ -163,6 +163,7 @@ impl<P: Pages> Store<P> {
             desk::set_attempts(&mut pages, 0);
             return Err((pages.into_pages(), Lost::Loop));
         }
+        let before = desk::attempts_as_they_lie(&pages);
         desk::set_attempts(&mut pages, attempts);
         let found = |side| Some((side, checkpoint::read(&pages, side)?));
         let mut candidates: Vec<_> = [Side::A, Side::B].into_iter().filter_map(found).collect();
@@ -176,6 +177,7 @@ impl<P: Pages> Store<P> {
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
+        desk::put_attempts_back(&mut pages, &before);
         Err((pages.into_pages(), Lost::State))
     }
 
