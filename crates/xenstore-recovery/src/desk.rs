@@ -90,6 +90,17 @@ pub(crate) fn attempts<P: Pages>(pages: &DurablePages<P>) -> u32 {
     found.unwrap_or(0)
 }
 
+/// The bytes of that count, whatever they are.
+pub(crate) fn attempts_as_they_lie<P: Pages>(pages: &DurablePages<P>) -> Vec<u8> {
+    pages.desk().iter().take(MARK_AT).copied().collect()
+}
+
+/// Undoes [`set_attempts`].
+pub(crate) fn put_attempts_back<P: Pages>(pages: &mut DurablePages<P>, before: &[u8]) {
+    pages.write_desk(ATTEMPTS_AT, before);
+    pages.barrier();
+}
+
 /// Says how many there were.
 pub(crate) fn set_attempts<P: Pages>(pages: &mut DurablePages<P>, count: u32) {
     let mut bytes = Vec::from(count.to_le_bytes());

@@ -164,7 +164,8 @@ impl<P: Pages> Store<P> {
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
     /// that does not lead to the last record that clients may know of, or has led to nothing [`LIVES_BEFORE_OLDER`] times, the
     /// older checkpoint and the records of both logs: the same state by another road. If that does not get there either, nothing is
-    /// given back, rather than a state that was left behind. On failure the pages come back unchanged but for the count of lives.
+    /// given back, rather than a state that was left behind. On failure the pages come back unchanged; after [`Lost::Loop`] the
+    /// count of lives begins anew.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
         let attempts = desk::attempts(&pages).saturating_add(1);
@@ -173,6 +174,7 @@ impl<P: Pages> Store<P> {
             desk::set_attempts(&mut pages, 0);
             return Err((pages.into_pages(), Lost::Loop));
         }
+        let before = desk::attempts_as_they_lie(&pages);
         desk::set_attempts(&mut pages, attempts);
         let noted = note::read(&pages);
         let found = |side| Some((side, checkpoint::read(&pages, side)?));
@@ -194,6 +196,7 @@ impl<P: Pages> Store<P> {
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
+        desk::put_attempts_back(&mut pages, &before);
         let lost = Lost::State {
             expected: noted.map(|noted| noted.sequence),
             reached: farthest,
