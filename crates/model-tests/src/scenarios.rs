@@ -61,6 +61,7 @@ impl Scenario {
         Scenario {
             name: name.to_owned(),
             settings: Settings {
+                credit: false,
                 features: 15,
                 timeout: 0,
                 limits: vec![0; LIMITS.len()],
