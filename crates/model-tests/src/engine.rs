@@ -327,6 +327,10 @@ impl Engine {
                 published: false,
             })
         }));
+        // However many restarts come in a row, none of them is a crash.
+        if let Some(service) = &mut self.service {
+            service.settle();
+        }
         self.settle();
     }
 
