@@ -103,6 +103,7 @@ test-long: check unit image $(BED)
 		traces@4.20/c traces@4.20/pvh traces@4.20/pv
 	$(CARGO) test --locked -p cost-tests --test growth -- --ignored --nocapture
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
+	XENSTORE_KILLS=200 $(CARGO) test --locked -p xenstored-unix --test daemon a_kill_under_load_loses
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p fuzz-entry --test corpus
 	@$(MAKE) --no-print-directory mutations
 	@echo "== all long tests passed"
