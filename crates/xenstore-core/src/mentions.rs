@@ -47,10 +47,14 @@ impl Mentions {
         let mut path = String::new();
         stack.extend(tree.children(root).map(|child| (child, 0, root.permissions())));
         while let Some((node, above, inherited)) = stack.pop() {
+            let permissions = node.permissions();
+            // As most nodes are: with their parent's list and without children. Their paths need not be known.
+            if node.child_count() == 0 && permissions == inherited {
+                continue;
+            }
             path.truncate(above);
             path.push('/');
             path.push_str(node.name());
-            let permissions = node.permissions();
             if permissions != inherited
                 && let Ok(at) = Path::new(&path)
             {

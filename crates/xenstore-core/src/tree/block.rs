@@ -286,7 +286,10 @@ pub(super) fn length_and_id(bytes: &[u8]) -> Option<(usize, u32)> {
 
 /// The ids of the blocks that a block refers to. Empty if it cannot be read.
 pub(super) fn references(block: &[u8]) -> impl Iterator<Item = u32> + Clone + '_ {
-    let (bytes, stride, offset) = match block.get(2).map(|flags| flags & KIND) {
+    let flags = block.get(2).copied();
+    let (bytes, stride, offset) = match flags.map(|flags| flags & KIND) {
+        // Most nodes have no children, and reading a tree back asks this of every one.
+        Some(NODE) if flags.is_some_and(|flags| flags & (SMALL_DIRECTORY | LARGE_DIRECTORY) == 0) => (&[][..], 1, 0),
         Some(NODE) => match Node::parse(block).map(|node| node.directory) {
             Some(Directory::Small { entries, .. }) => (entries, SMALL_ENTRY, 4),
             Some(Directory::Large { .. }) => (

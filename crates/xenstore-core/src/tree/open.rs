@@ -7,7 +7,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arena::{Arena, block_in, place_of};
+use super::arena::{Arena, place_of};
 use super::block::{self, Node};
 use super::hash::NameHash;
 use super::index_block::IndexBlock;
@@ -73,15 +73,16 @@ impl<M: Memory> Arena<M> {
         for root in core::iter::once(&current).chain(held) {
             self.reach(root.0, &mut found)?;
             while let Some(id) = found.pop() {
-                let (chunk, end, length) = self.check(id)?;
+                let Arena { memory, counts, .. } = &mut *self;
+                let (chunk, end, block) = check(memory, id)?;
+                let length = block.len();
                 if let Some((live, fill)) = lives.get_mut(chunk as usize) {
                     (*live, *fill) = (live.saturating_add(length), end.max(*fill));
                 }
                 if let Some(live) = live.get_mut(Arena::<M>::class_of(length)) {
                     *live = live.saturating_add(length);
                 }
-                let Arena { memory, counts, .. } = &mut *self;
-                for reference in block::references(block_in(memory, id)) {
+                for reference in block::references(block) {
                     if reference >= counts.ids() {
                         return Err(Corrupt::Missing(reference));
                     }
@@ -106,23 +107,23 @@ impl<M: Memory> Arena<M> {
         }
         Ok(())
     }
+}
 
-    /// Checks a block. Gives its chunk, its end in the chunk, and its length.
-    fn check(&self, id: u32) -> Result<(u32, usize, usize), Corrupt> {
-        let (chunk, at) = place_of(self.memory.location(id)).ok_or(Corrupt::Missing(id))?;
-        let bytes = self.memory.chunk(chunk).get(at..).unwrap_or_default();
-        let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
-        let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;
-        let end = at.saturating_add(length);
-        if !block::is_intact(block) {
-            return Err(Corrupt::Checksum(id));
-        }
-        if owner != id || end > CHUNK {
-            return Err(Corrupt::Missing(id));
-        }
-        if Node::parse(block).is_none() && IndexBlock::parse(block).is_none() {
-            return Err(Corrupt::Shape(id));
-        }
-        Ok((chunk, end, length))
+/// Checks a block. Gives its chunk, its end in the chunk, and the block.
+fn check<M: Memory>(memory: &M, id: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
+    let (chunk, at) = place_of(memory.location(id)).ok_or(Corrupt::Missing(id))?;
+    let bytes = memory.chunk(chunk).get(at..).unwrap_or_default();
+    let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
+    let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;
+    let end = at.saturating_add(length);
+    if !block::is_intact(block) {
+        return Err(Corrupt::Checksum(id));
     }
+    if owner != id || end > CHUNK {
+        return Err(Corrupt::Missing(id));
+    }
+    if Node::parse(block).is_none() && IndexBlock::parse(block).is_none() {
+        return Err(Corrupt::Shape(id));
+    }
+    Ok((chunk, end, block))
 }
