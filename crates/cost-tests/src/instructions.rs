@@ -26,6 +26,12 @@ pub fn end_of_part(name: &str) {
     println!("{}", black_box(name));
 }
 
+/// Ends a request, inside of [`counted`]: what was counted since the last one is its sum.
+#[inline(never)]
+pub fn end_of_request() {
+    black_box(());
+}
+
 /// Why nothing was counted.
 #[derive(Debug)]
 pub enum Failure {
@@ -83,9 +89,44 @@ impl Drop for Scratch {
 /// Runs a program under callgrind. Gives the parts that it named, each with its instructions.
 pub fn count(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<Vec<(String, u64)>, Failure> {
     let profile = scratch.file("callgrind.out");
+    let said = run(
+        program,
+        arguments,
+        &profile,
+        "--dump-before=*instructions::end_of_part*",
+    )?;
+    let mut parts = Vec::new();
+    for (number, name) in said.lines().enumerate() {
+        parts.push((name.to_owned(), sum_of(&profile, number + 1)?));
+    }
+    Ok(parts)
+}
+
+/// The same for each request. The program says for each part how many it had, and its name.
+pub fn count_each(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<Vec<(String, Vec<u64>)>, Failure> {
+    let profile = scratch.file("callgrind.out");
+    let said = run(
+        program,
+        arguments,
+        &profile,
+        "--dump-before=*instructions::end_of_request*",
+    )?;
+    let (mut parts, mut last) = (Vec::new(), 0);
+    for line in said.lines() {
+        let (count, name) = line.split_once(' ').unwrap_or(("0", line));
+        let sums = (1..=count.parse().unwrap_or(0)).map(|number| sum_of(&profile, last + number));
+        let sums: Vec<u64> = sums.collect::<Result<_, _>>()?;
+        last += sums.len();
+        parts.push((name.to_owned(), sums));
+    }
+    Ok(parts)
+}
+
+/// What the program printed.
+fn run(program: &Path, arguments: &[String], profile: &Path, dump: &str) -> Result<String, Failure> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*instructions::counted*"])
-        .arg("--dump-before=*instructions::end_of_part*")
+        .args([dump, "--dump-line=no"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(program)
         .args(arguments)
@@ -98,13 +139,12 @@ pub fn count(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<
         let tail: Vec<u8> = output.stderr.iter().rev().take(2000).rev().copied().collect();
         return Err(Failure::Ended(String::from_utf8_lossy(&tail).into_owned()));
     }
-    let names = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut parts = Vec::new();
-    for (number, name) in names.lines().enumerate() {
-        let part = profile.with_file_name(format!("callgrind.out.{}", number + 1));
-        parts.push((name.to_owned(), sum_in(&fs::read_to_string(part)?)?));
-    }
-    Ok(parts)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn sum_of(profile: &Path, part: usize) -> Result<u64, Failure> {
+    let part = profile.with_file_name(format!("callgrind.out.{part}"));
+    sum_in(&fs::read_to_string(part)?)
 }
 
 fn sum_in(profile: &str) -> Result<u64, Failure> {

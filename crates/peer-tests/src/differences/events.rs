@@ -58,6 +58,20 @@ fn drop_unmatched(from: &mut Told, other: &Told, mut sort: impl FnMut(u16, &str)
     }
 }
 
+/// Drops events of this sort of `from` that stand between those of `other`, where nothing else is different: so the right ones are
+/// kept of several that are the same.
+fn drop_between(from: &mut Told, other: &Told, sort: impl Fn(&str) -> bool) {
+    for (domid, list) in from {
+        let wanted: Vec<String> = other.get(domid).cloned().unwrap_or_default();
+        let mut next = wanted.iter().peekable();
+        let mut others = list.iter().filter(|event| next.next_if(|next| next == event).is_none());
+        let all_of_this_sort = others.all(|event| sort(event));
+        if all_of_this_sort && next.peek().is_none() {
+            *list = wanted;
+        }
+    }
+}
+
 /// The path that an event names, made absolute for who got it.
 fn path_of(domid: u16, event: &str) -> String {
     absolute(domid, event.split('|').next().unwrap_or_default())
@@ -233,13 +247,15 @@ pub(super) fn special_by_root(on: &Circumstances<'_>, peer: &mut Told, ours: &mu
 pub(super) fn special_permissions(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
     if on.is(&[SetPerms]) && on.payload().starts_with(b"@") {
         let name = String::from_utf8_lossy(super::answers::first(on.payload())).into_owned() + "|";
-        drop_unmatched(peer, ours, |_, event| event.starts_with(&name));
+        drop_unmatched(ours, peer, |_, event| event.starts_with(&name));
     }
 }
 
 pub(super) fn special_node(on: &Circumstances<'_>, peer: &mut Told, ours: &mut Told) {
     if on.is(&[SetPerms]) && on.payload().starts_with(b"@") {
+        // In oxenstored below the root, in C with the name alone.
         drop_unmatched(peer, ours, |_, event| event.starts_with("/@"));
+        drop_between(peer, ours, |event| event.starts_with('@'));
     }
 }
 

@@ -68,7 +68,8 @@ const LIMITS: [Alike; 6] = [
     },
 ];
 
-/// How ours is started beside this peer.
+/// How ours is started beside this peer. A client that nobody interferes with notices neither credit nor leases; where others do,
+/// both show (test `credit`): C pays for conflicts in another way, and knows no leases.
 pub fn our_configuration(product: Product) -> Configuration {
     let mut quotas = Quotas::default();
     for alike in LIMITS {
@@ -80,7 +81,6 @@ pub fn our_configuration(product: Product) -> Configuration {
     }
     Configuration {
         quotas,
-        // C pays for conflicts in another way, and knows no leases.
         conflicts: ConflictLimits::NONE,
         event_timeout: 0,
         ..Configuration::default()

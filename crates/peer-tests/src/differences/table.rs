@@ -252,16 +252,16 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: Difference::SpecialPermissionsAreTold,
-        peers: &[C420],
-        what: "SET_PERMS of a special node: told to watches on it, as if a domain had come or gone; here not, as in 4.17",
-        why: "no domain came or went",
+        peers: &[C417, OCaml417],
+        what: "SET_PERMS of a special node: not told to watches on it; here told",
+        why: "as C since 4.18: it is a node like others",
         rule: Rule::Events(events::special_permissions),
     },
     Row {
         name: Difference::SpecialNodesAreTold,
-        peers: OCAML,
-        what: "SET_PERMS of a special node: told to watches on / ; here to nobody",
-        why: "special nodes are not below /",
+        peers: &[C420, OCaml417],
+        what: "SET_PERMS of a special node: told to watches on / too, in 4.20 also to guests that may read / ; here not",
+        why: "as C since 4.22: special nodes are not below / ; and its own permissions say who may know",
         rule: Rule::Events(events::special_node),
     },
     Row {

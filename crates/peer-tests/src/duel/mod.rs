@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use native_rings::packages::{Product, Server};
 use native_rings::{Failure, Life};
+use xenstore_core::{Configuration, ConflictLimits};
 use xenstore_wire::MessageType::{self, *};
 
 use crate::debian::Debian;
@@ -50,11 +51,19 @@ pub type Checked<T> = Result<T, Box<Mismatch>>;
 
 impl Duel {
     /// Starts both with equal limits and a tree that is alike, and with what 4.17 lets guests see of other domains' ends:
-    /// nothing.
+    /// nothing. Ours without credit and leases.
     pub fn start(server: &Server) -> Result<Duel, Failure> {
+        Duel::with(server, ConflictLimits::NONE)
+    }
+
+    /// The same with these ways of ours to pay for conflicts.
+    pub fn with(server: &Server, conflicts: ConflictLimits) -> Result<Duel, Failure> {
         let product = server.product;
         let peer = Debian::start(server, &limits::options(product))?;
-        let ours = Ours::start(limits::our_configuration(product));
+        let ours = Ours::start(Configuration {
+            conflicts,
+            ..limits::our_configuration(product)
+        });
         let mut duel = Duel::new(product, Box::new(peer), Box::new(ours));
         duel.peer.build(STRANGER);
         duel.ours.build(STRANGER);

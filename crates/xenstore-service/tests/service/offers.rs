@@ -156,8 +156,8 @@ fn other_permissions_of_a_special_node_are_told_to_its_watches() {
     for domid in [0, 5, 6] {
         bed.events(domid);
     }
-    // Domain 5 loses its right, and is told of that.
-    assert_eq!(bed.ask(0, SetPerms, 0, "@releaseDomain|n0|r6|"), "OK|");
+    // Domain 5 loses its right, and is told of that. (`ask` would drop what dom0 itself is told.)
+    bed.send(0, SetPerms, 0, "@releaseDomain|n0|r6|");
     assert_eq!(bed.events(0), ["@releaseDomain own"]);
     assert_eq!(bed.events(5), ["@releaseDomain plain", "@releaseDomain none"]);
     assert_eq!(bed.events(6), [""; 0]);
@@ -166,7 +166,6 @@ fn other_permissions_of_a_special_node_are_told_to_its_watches() {
     // And whoever gets it.
     assert_eq!(bed.ask(0, SetPerms, 0, "@releaseDomain|n0|r5|"), "OK|");
     assert_eq!(bed.events(5), ["@releaseDomain plain", "@releaseDomain none"]);
-    assert_eq!(bed.events(0).len(), 2);
     // It is no node below the root.
     assert_eq!(bed.ask(0, SetPerms, 0, "/|r0|"), "OK|");
     assert_eq!(bed.events(5), ["/ root"]);
