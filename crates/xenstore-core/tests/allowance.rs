@@ -256,8 +256,8 @@ fn a_nearly_full_store_grants_to_the_byte_what_the_rules_allow() {
         let mut random = Random::new(seed);
         let mut host = full(&mut random);
         let home = "/local/domain/1";
-        for domid in [0, 1, 2] {
-            let new = format!("{home}/{}", "n".repeat(1 + random.below(600)));
+        for (domid, longest) in [(0, 60), (1, 60), (2, 60), (1, 600), (2, 600)] {
+            let new = format!("{home}/{}", "n".repeat(1 + random.below(longest)));
             let owner = if domid == 0 { 1 } else { domid };
             compare(&host, domid, Write, &new, |value| {
                 vec![change(&host, &new, value, owner)]
@@ -307,6 +307,47 @@ fn who_has_no_heap_left_is_refused_and_the_log_says_so() {
         assert_eq!(host.ask(DOM0, Watch, 0, &format!("/a|{number}|")).reply, "OK|");
     }
     assert_eq!(host.ask(DOM0 + 2, TransactionStart, 0, "|").reply, "!ENOMEM");
+}
+
+/// Where guests have next to nothing only the room counts: its last bytes, taken one small node after the other.
+#[test]
+fn the_last_room_is_granted_to_the_byte() {
+    let mut host = Host::with_memory(Configuration::default(), GUESTS, 512 << 10);
+    host.ask(DOM0, Mkdir, 0, "/local/domain/1|");
+    host.ask(DOM0, SetPerms, 0, "/local/domain/1|b1|");
+    let mut answers = [0; 2];
+    for number in 0..9000 {
+        let size = if host.server.tree().room() > 40_000 { 1500 } else { 1 };
+        host.ask(
+            DOM0,
+            Write,
+            0,
+            &format!("/data/{}/{number}|{}", number % 9, "w".repeat(size)),
+        );
+        if size > 1 {
+            continue;
+        }
+        for length in [5, 30, 40, 50, 60, 80] {
+            let new = format!("/local/domain/1/{}", "n".repeat(length));
+            let below = format!("{new}/below");
+            let changes = [change(&host, &new, 0, 1), change(&host, &below, 9, 1)];
+            let (rule, said) = (
+                rule(&host, 1, &changes),
+                said(&host.would(DOM0 + 1, Write, 0, &format!("{below}|{}", "x".repeat(9)))),
+            );
+            assert_eq!(
+                said,
+                rule,
+                "a name of {length} bytes, {} of room",
+                host.server.tree().room()
+            );
+            answers[usize::from(said.is_none())] += 1;
+        }
+        if host.server.tree().room() == 0 {
+            break;
+        }
+    }
+    assert!(answers.iter().all(|count| *count > 100), "{answers:?}");
 }
 
 /// The longest token with which guest 1 may watch, and what the rule says of it and of the next one: an account may grow that is
