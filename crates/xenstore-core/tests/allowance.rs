@@ -21,7 +21,7 @@ const GUESTS: u16 = 4;
 /// The longest value that is tried.
 const LONGEST: usize = 2500;
 /// Full stores that are looked at.
-const STORES: u64 = 60;
+const STORES: u64 = 240;
 
 /// One node that a request makes or changes.
 struct Change {
@@ -192,7 +192,8 @@ fn full(random: &mut Random) -> Host {
         host.ask(DOM0, Mkdir, 0, &format!("{home}|"));
         host.ask(DOM0, SetPerms, 0, &format!("{home}|b{domid}|"));
     }
-    let busy = random.below(120);
+    let most = random.of(&[1, 6, 120]);
+    let busy = random.below(most);
     for _ in 0..busy {
         let domid = 1 + random.below(usize::from(GUESTS)) as u16;
         let value = "v".repeat(random.below(3000));
@@ -212,7 +213,7 @@ fn full(random: &mut Random) -> Host {
         }
     }
     // The privileged domain takes the rest, but for so much.
-    let left = [0, 3000, 6000, 12_000, 60_000][random.below(5)] + random.below(3000);
+    let left = [0, 2000, 5000, 9000, 60_000][random.below(5)] + random.below(4000);
     let number = &mut 0;
     for size in [3000, 200, 1] {
         while host.server.tree().room() > left + 2 * size + 2000 * usize::from(size > 200) && *number < 4000 {
@@ -255,8 +256,8 @@ fn a_nearly_full_store_grants_to_the_byte_what_the_rules_allow() {
         let mut random = Random::new(seed);
         let mut host = full(&mut random);
         let home = "/local/domain/1";
-        for domid in [0, 1, 2] {
-            let new = format!("{home}/{}", "n".repeat(1 + random.below(60)));
+        for (domid, longest) in [(0, 60), (1, 60), (2, 60), (1, 600), (2, 600)] {
+            let new = format!("{home}/{}", "n".repeat(1 + random.below(longest)));
             let owner = if domid == 0 { 1 } else { domid };
             compare(&host, domid, Write, &new, |value| {
                 vec![change(&host, &new, value, owner)]
@@ -282,7 +283,7 @@ fn a_nearly_full_store_grants_to_the_byte_what_the_rules_allow() {
 #[test]
 fn who_has_no_heap_left_is_refused_and_the_log_says_so() {
     let mut host = Host::without_limits(2);
-    host.server.set_limits(40_000, 1 << 30);
+    host.server.set_limits(80_000, 1 << 30);
     assert_eq!(host.ask(DOM0 + 1, Watch, 0, "a|x|").reply, "OK|");
     let mut count = 0;
     let refused = loop {
@@ -306,6 +307,47 @@ fn who_has_no_heap_left_is_refused_and_the_log_says_so() {
         assert_eq!(host.ask(DOM0, Watch, 0, &format!("/a|{number}|")).reply, "OK|");
     }
     assert_eq!(host.ask(DOM0 + 2, TransactionStart, 0, "|").reply, "!ENOMEM");
+}
+
+/// Where guests have next to nothing only the room counts: its last bytes, taken one small node after the other.
+#[test]
+fn the_last_room_is_granted_to_the_byte() {
+    let mut host = Host::with_memory(Configuration::default(), GUESTS, 512 << 10);
+    host.ask(DOM0, Mkdir, 0, "/local/domain/1|");
+    host.ask(DOM0, SetPerms, 0, "/local/domain/1|b1|");
+    let mut answers = [0; 2];
+    for number in 0..9000 {
+        let size = if host.server.tree().room() > 40_000 { 1500 } else { 1 };
+        host.ask(
+            DOM0,
+            Write,
+            0,
+            &format!("/data/{}/{number}|{}", number % 9, "w".repeat(size)),
+        );
+        if size > 1 {
+            continue;
+        }
+        for length in [5, 30, 40, 50, 60, 80] {
+            let new = format!("/local/domain/1/{}", "n".repeat(length));
+            let below = format!("{new}/below");
+            let changes = [change(&host, &new, 0, 1), change(&host, &below, 9, 1)];
+            let (rule, said) = (
+                rule(&host, 1, &changes),
+                said(&host.would(DOM0 + 1, Write, 0, &format!("{below}|{}", "x".repeat(9)))),
+            );
+            assert_eq!(
+                said,
+                rule,
+                "a name of {length} bytes, {} of room",
+                host.server.tree().room()
+            );
+            answers[usize::from(said.is_none())] += 1;
+        }
+        if host.server.tree().room() == 0 {
+            break;
+        }
+    }
+    assert!(answers.iter().all(|count| *count > 100), "{answers:?}");
 }
 
 /// The longest token with which guest 1 may watch, and what the rule says of it and of the next one: an account may grow that is
@@ -371,12 +413,12 @@ fn what_a_transaction_looks_at_or_writes_again_takes_nothing_more() {
     host.ask(DOM0, Mkdir, 0, "/local/domain/1|");
     host.ask(DOM0, SetPerms, 0, "/local/domain/1|n1|");
     let open = host.begin(guest);
-    host.ask(guest, Read, open, "a|");
+    host.ask(guest, Read, open, "/local/domain/1|");
     let looked = account(&host, 1);
-    assert_eq!(looked.transaction_bytes, "/local/domain/1/a".len() as i64);
+    assert_eq!(looked.transaction_bytes, "/local/domain/1".len() as i64);
     assert_eq!(looked.transaction_items, 1);
-    host.ask(guest, Read, open, "a|");
-    host.ask(guest, Directory, open, "a|");
+    host.ask(guest, Read, open, "/local/domain/1|");
+    host.ask(guest, Directory, open, "/local/domain/1|");
     assert_eq!(account(&host, 1), looked);
     host.ask(guest, Write, open, "a|value");
     let wrote = account(&host, 1);
