@@ -332,9 +332,12 @@ impl Checker {
         Some((self.sequence, body))
     }
 
-    /// The pages with another newest checkpoint.
+    /// The pages with another newest checkpoint, and without the older one, which leads to the same state by another road.
     pub fn with_checkpoint(&self, bytes: &[u8]) -> Option<Extents> {
-        self.with(self.log.0 + 2, 0, bytes)
+        let (newest, other) = (self.log.0 + 2, (self.log.0 + 2) ^ 1);
+        let mut memory = self.with(newest, 0, bytes)?;
+        memory.write(self.layout.at(other, 0)?, &[0; HEAD]);
+        Some(memory)
     }
 
     /// The pages with another last record.
