@@ -102,10 +102,10 @@ impl<E: Tested> Contest<E> {
     }
 
     /// What the model knows, too, of the end of a life.
-    fn another_life(&mut self) {
+    fn another_life(&mut self, at_rest: bool) {
         let domains = self.engine.server().domains();
         let maxima = domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
-        self.model.restart(&maxima.collect());
+        self.model.restart(&maxima.collect(), at_rest);
     }
 
     /// One step of both, and the comparison.
@@ -131,7 +131,7 @@ impl<E: Tested> Contest<E> {
             }
             Step::Restart => {
                 self.engine.restart();
-                self.another_life();
+                self.another_life(true);
                 self.compare_seen("a restart")?;
                 self.compare_all()
             }
@@ -298,7 +298,7 @@ impl<E: Tested> Contest<E> {
     /// What every client has seen of both.
     fn compare_seen(&mut self, after: &str) -> Checked {
         if self.engine.ended() {
-            self.another_life();
+            self.another_life(false);
         }
         let sides = [self.model.take_seen(), self.engine.take_seen()];
         let outcomes = self.model.take_outcomes();
