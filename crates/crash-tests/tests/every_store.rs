@@ -195,7 +195,7 @@ fn a_store_into_a_ring_that_is_left_out_is_noticed() {
 }
 
 /// What need not be saved, and why.
-const NOT_NEEDED: [(&str, &str); 12] = [
+const NOT_NEEDED: [(&str, &str); 13] = [
     (
         "checkpoint: Maxima.memory",
         "peaks since the last checkpoint are not remembered",
