@@ -209,6 +209,10 @@ const NOT_NEEDED: [(&str, &str); 13] = [
     ("checkpoint: Waiting.header", WAITS),
     ("checkpoint: Waiting.remote_port", WAITS),
     (
+        "checkpoint: QueuedMessage.event",
+        "what waited at the checkpoint has mostly been shown since",
+    ),
+    (
         "record: Action::Log.about",
         "a line for the console may be lost with a life",
     ),
