@@ -133,7 +133,7 @@ impl Model {
 
     /// The server's life ended and another began: nothing must change but that it looks at all domains, and that it may have
     /// forgotten how much memory and how many outstanding requests there were at most: it says what it remembers. `at_rest`: nothing
-    /// went on. Else it may have looked at domains while more waited than here, so that it remembers more.
+    /// went on. Else it may have looked at domains while more or less waited than here, and what it remembers is believed.
     pub fn restart(&mut self, remembered: &BTreeMap<u16, (u64, u64)>, at_rest: bool) {
         self.restarted = true;
         self.look_at_domains(true);
@@ -143,11 +143,11 @@ impl Model {
                 continue;
             };
             assert!(
-                now.outstanding <= *outstanding && (*outstanding <= domain.most.outstanding || !at_rest),
+                !at_rest || (now.outstanding..=domain.most.outstanding).contains(outstanding),
                 "{domid}: {outstanding} at most?"
             );
             assert!(
-                now.memory <= *memory && (*memory <= domain.most.memory || !at_rest),
+                !at_rest || (now.memory..=domain.most.memory).contains(memory),
                 "{domid}: {memory} bytes at most?"
             );
             domain.most.outstanding = *outstanding;
