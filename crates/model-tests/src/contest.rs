@@ -9,7 +9,7 @@ use xenstore_core::tree::Memory;
 use xenstore_wire::{Header, MessageType, Permission};
 
 use crate::coverage::Coverage;
-use crate::engine::{Engine, LinkEvent};
+use crate::engine::{Engine, LinkEvent, Tested};
 use crate::model::tree::Entry;
 use crate::model::{Known, Life, Model, PRIVILEGED, Settings, Tree};
 use crate::step::{Fate, Step, Within};
@@ -38,9 +38,9 @@ impl fmt::Display for Difference {
 type Checked = Result<(), Difference>;
 
 /// Both, side by side.
-pub struct Contest {
+pub struct Contest<E = Engine> {
     model: Model,
-    engine: Engine,
+    engine: E,
     next_request: u32,
     next_unique: u64,
     unique_ids: bool,
@@ -55,7 +55,11 @@ pub struct Contest {
 
 /// Runs steps from the beginning. The coverage, or where and how it failed.
 pub fn run(settings: &Settings, steps: &[Step]) -> Result<Coverage, (usize, Difference)> {
-    let mut contest = Contest::new(settings);
+    run_with(&mut Contest::new(settings), steps)
+}
+
+/// Runs steps with what is there already.
+pub fn run_with<E: Tested>(contest: &mut Contest<E>, steps: &[Step]) -> Result<Coverage, (usize, Difference)> {
     for (index, step) in steps.iter().enumerate() {
         let outcome = catch_unwind(AssertUnwindSafe(|| contest.step(step)));
         let outcome = outcome.unwrap_or_else(|panic| {
@@ -69,15 +73,22 @@ pub fn run(settings: &Settings, steps: &[Step]) -> Result<Coverage, (usize, Diff
         });
         outcome.map_err(|difference| (index, difference))?;
     }
-    Ok(contest.coverage)
+    Ok(contest.coverage.clone())
 }
 
 impl Contest {
     /// Both, as new.
     pub fn new(settings: &Settings) -> Contest {
+        Contest::with(settings, Engine::new(settings))
+    }
+}
+
+impl<E: Tested> Contest<E> {
+    /// The model as new, and another engine, which is as new, too.
+    pub fn with(settings: &Settings, engine: E) -> Contest<E> {
         Contest {
             model: Model::new(settings.clone()),
-            engine: Engine::new(settings),
+            engine,
             next_request: 1,
             next_unique: 1,
             unique_ids: settings.lists_changes,
@@ -86,6 +97,18 @@ impl Contest {
             asked: 0,
             log: Vec::new(),
         }
+    }
+
+    /// The server, with all that is around it.
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    /// What the model knows, too, of the end of a life.
+    fn another_life(&mut self, at_rest: bool) {
+        let domains = self.engine.server().domains();
+        let maxima = domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
+        self.model.restart(&maxima.collect(), at_rest);
     }
 
     /// One step of both, and the comparison.
@@ -120,10 +143,7 @@ impl Contest {
             }
             Step::Restart => {
                 self.engine.restart();
-                let domains = self.engine.server().domains();
-                let maxima =
-                    domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
-                self.model.restart(&maxima.collect());
+                self.another_life(true);
                 self.compare_seen("a restart")?;
                 self.compare_all()
             }
@@ -219,7 +239,8 @@ impl Contest {
             self.engine.build(*domid, *life);
         }
         self.model.lives(&lives);
-        self.engine.changed(fates.iter().map(|(domid, _)| *domid));
+        let domids: Vec<u16> = fates.iter().map(|(domid, _)| *domid).collect();
+        self.engine.changed(&domids);
         self.compare_seen("the fate of domains")
     }
 
@@ -315,6 +336,9 @@ impl Contest {
 
     /// What every client has seen of both.
     fn compare_seen(&mut self, after: &str) -> Checked {
+        if self.engine.ended() {
+            self.another_life(false);
+        }
         let sides = [self.model.take_seen(), self.engine.take_seen()];
         let outcomes = self.model.take_outcomes();
         for (kind, outcome) in &outcomes {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
+use xenstore_core::tree::Memory;
 use xenstore_core::{
     Channel, Configuration, ConflictLimits, ConnectFailure, CrashKind, DomainState, Epoch, Fault, Limit, Quotas,
     Server, Time, World,
@@ -16,7 +17,7 @@ use xenstore_wire::{DomId, Header};
 use crate::model::{self, Life, OWN, PORT_MAX, PRIVILEGED};
 
 /// Bytes of durable pages: more than any stream fills.
-const MEMORY: usize = 8 << 20;
+const BYTES: usize = 8 << 20;
 /// Rounds after which the server should have come to rest.
 const ROUNDS: u32 = 10_000;
 
@@ -200,6 +201,76 @@ pub enum LinkEvent {
     Impossible,
 }
 
+/// A server that is held against the model, with all that is around it. What clients do reaches it at once, and everything that
+/// follows from that has happened when a function returns.
+pub trait Tested {
+    /// The memory of its tree.
+    type Memory: Memory;
+
+    /// The server's state.
+    fn server(&self) -> &Server<Self::Memory>;
+    /// A client's request, or the beginning of one.
+    fn send(&mut self, domid: u16, bytes: &[u8]);
+    /// Something happens to a client's link.
+    fn link(&mut self, domid: u16, event: LinkEvent);
+    /// The client takes so many bytes from now on.
+    fn room(&mut self, domid: u16, room: usize);
+    /// Time passes.
+    fn pass(&mut self, nanoseconds: u64);
+    /// The hypervisor knows a domain, or does not, and says nothing.
+    fn build(&mut self, domid: u16, life: Option<Life>);
+    /// The hypervisor says that some domains changed.
+    fn changed(&mut self, domids: &[u16]);
+    /// The life of the server ends; the next one has the durable pages and the links.
+    fn restart(&mut self);
+    /// What clients have seen since this was asked last.
+    fn take_seen(&mut self) -> BTreeMap<u16, Vec<u8>>;
+    /// The payload of the one message that a client has seen since [`Tested::take_seen`].
+    fn answer(&self, domid: u16) -> Vec<u8>;
+    /// The lines of the log since this was asked last.
+    fn take_log(&mut self) -> Vec<String>;
+
+    /// A life of the server ended by itself since this was asked last.
+    fn ended(&mut self) -> bool {
+        false
+    }
+}
+
+/// What the hypervisor says of a domain with this life.
+pub fn state_of(life: Option<Life>) -> DomainState {
+    life.map_or(DomainState::ABSENT, |life| DomainState {
+        exists: true,
+        shutdown: life.shutdown,
+        dead: life.dead,
+        unique_id: Some(life.unique).filter(|unique| *unique != 0),
+    })
+}
+
+/// How the server is started for these settings.
+pub fn configuration(settings: &model::Settings) -> Configuration {
+    let mut quotas = Quotas::default();
+    for (limit, value) in Limit::ALL.into_iter().zip(&settings.limits) {
+        quotas.set(limit, *value);
+    }
+    Configuration {
+        privileged: DomId(PRIVILEGED),
+        own: DomId(OWN),
+        features: settings.features,
+        event_timeout: u32::try_from(settings.timeout).unwrap_or(0),
+        quotas,
+        // The model knows no leases, which are charged to whoever keeps losing, even to a lone client.
+        conflicts: if settings.credit {
+            ConflictLimits {
+                losses: 0,
+                ..ConflictLimits::default()
+            }
+        } else {
+            ConflictLimits::NONE
+        },
+        ..Configuration::default()
+    }
+}
+
 /// The server and its host.
 pub struct Engine {
     host: Rc<Host>,
@@ -209,31 +280,11 @@ pub struct Engine {
 impl Engine {
     /// A new server with the privileged domain connected.
     pub fn new(settings: &model::Settings) -> Engine {
-        let mut quotas = Quotas::default();
-        for (limit, value) in Limit::ALL.into_iter().zip(&settings.limits) {
-            quotas.set(limit, *value);
-        }
-        let configuration = Configuration {
-            privileged: DomId(PRIVILEGED),
-            own: DomId(OWN),
-            features: settings.features,
-            event_timeout: u32::try_from(settings.timeout).unwrap_or(0),
-            quotas,
-            // The model knows no leases, which are charged to whoever keeps losing, even to a lone client.
-            conflicts: if settings.credit {
-                ConflictLimits {
-                    losses: 0,
-                    ..ConflictLimits::default()
-                }
-            } else {
-                ConflictLimits::NONE
-            },
-            ..Configuration::default()
-        };
+        let configuration = configuration(settings);
         let host = Rc::new(Host::default());
         host.lists_changes.set(settings.lists_changes);
-        let store = Store::cold(configuration, SlicePages(vec![0; MEMORY]));
-        let store = store.unwrap_or_else(|_| panic!("{MEMORY} bytes are not enough to start"));
+        let store = Store::cold(configuration, SlicePages(vec![0; BYTES]));
+        let store = store.unwrap_or_else(|_| panic!("{BYTES} bytes are not enough to start"));
         let mut engine = Engine {
             service: Some(Service::new(Simulated(Rc::clone(&host)), store)),
             host,
@@ -251,106 +302,9 @@ impl Engine {
             .unwrap_or_else(|| unreachable!("between two lives"))
     }
 
-    /// The server's state.
-    pub fn server(&self) -> &Server<DurablePages<SlicePages<Vec<u8>>>> {
-        let service = self.service.as_ref();
-        service.unwrap_or_else(|| unreachable!("between two lives")).server()
-    }
-
-    /// A client's request, or the beginning of one.
-    pub fn send(&mut self, domid: u16, bytes: &[u8]) {
-        self.wire(domid).requests.borrow_mut().extend(bytes);
-        self.kick(domid);
-        self.settle();
-    }
-
     /// The bytes of a request.
     pub fn request(header: Header, payload: &[u8]) -> Vec<u8> {
         [&header.emit()[..], payload].concat()
-    }
-
-    /// Something happens to a client's link.
-    pub fn link(&mut self, domid: u16, event: LinkEvent) {
-        self.wire(domid).event.set(Some(match event {
-            LinkEvent::Reset => LinkState::Reset,
-            LinkEvent::Reconnect => LinkState::Reconnect,
-            LinkEvent::Impossible => LinkState::Broken(Fault::RingIndex),
-        }));
-        self.kick(domid);
-        self.settle();
-        // Nobody looked, if the client was given up already.
-        self.wire(domid).event.set(None);
-    }
-
-    /// The client takes so many bytes from now on.
-    pub fn room(&mut self, domid: u16, room: usize) {
-        self.wire(domid).room.set(room);
-        self.kick(domid);
-        self.settle();
-    }
-
-    /// Time passes.
-    pub fn pass(&mut self, nanoseconds: u64) {
-        self.host.now.set(self.host.now.get() + nanoseconds);
-        self.settle();
-    }
-
-    /// The hypervisor knows a domain, or does not, and says nothing.
-    pub fn build(&mut self, domid: u16, life: Option<Life>) {
-        let state = life.map_or(DomainState::ABSENT, |life| DomainState {
-            exists: true,
-            shutdown: life.shutdown,
-            dead: life.dead,
-            unique_id: Some(life.unique).filter(|unique| *unique != 0),
-        });
-        self.host.world.borrow_mut().insert(domid, state);
-    }
-
-    /// The hypervisor says that some domains changed.
-    pub fn changed(&mut self, domids: impl Iterator<Item = u16>) {
-        self.host.changed.borrow_mut().extend(domids);
-        self.host.pending.borrow_mut().push_back(Event::DomainsChanged);
-        self.settle();
-    }
-
-    /// The life of the server ends; the next one has the durable pages and the links.
-    pub fn restart(&mut self) {
-        let Some(service) = self.service.take() else { return };
-        let (_, pages) = service.into_parts();
-        let recovered = Store::recover(pages).unwrap_or_else(|(_, lost)| panic!("nothing to recover: {lost:?}"));
-        let machine = Simulated(Rc::clone(&self.host));
-        self.service = Some(Service::resume(machine, recovered, |machine, wanted| {
-            let wire = machine.0.wires.borrow().get(&wanted.state.domid.0).cloned()?;
-            assert_eq!(wanted.publishing, 0, "nothing was being published");
-            Some(Reached {
-                link: End(wire),
-                published: false,
-            })
-        }));
-        // However many restarts come in a row, none of them is a crash.
-        if let Some(service) = &mut self.service {
-            service.settle();
-        }
-        self.settle();
-    }
-
-    /// What clients have seen since this was asked last.
-    pub fn take_seen(&mut self) -> BTreeMap<u16, Vec<u8>> {
-        let wires = self.host.wires.borrow();
-        let seen = wires.iter().map(|(domid, wire)| (*domid, wire.seen.take()));
-        seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
-    }
-
-    /// The payload of the one message that a client has seen since [`Engine::take_seen`].
-    pub fn answer(&self, domid: u16) -> Vec<u8> {
-        let wire = self.wire(domid);
-        let seen = wire.seen.borrow();
-        seen.get(xenstore_wire::HEADER_SIZE..).unwrap_or_default().to_vec()
-    }
-
-    /// The lines of the log since this was asked last.
-    pub fn take_log(&mut self) -> Vec<String> {
-        self.host.log.take()
     }
 
     fn wire(&self, domid: u16) -> Rc<Wire> {
@@ -374,5 +328,89 @@ impl Engine {
             }
         }
         panic!("the server does not come to rest");
+    }
+}
+
+impl Tested for Engine {
+    type Memory = DurablePages<SlicePages<Vec<u8>>>;
+
+    fn server(&self) -> &Server<Self::Memory> {
+        let service = self.service.as_ref();
+        service.unwrap_or_else(|| unreachable!("between two lives")).server()
+    }
+
+    fn send(&mut self, domid: u16, bytes: &[u8]) {
+        self.wire(domid).requests.borrow_mut().extend(bytes);
+        self.kick(domid);
+        self.settle();
+    }
+
+    fn link(&mut self, domid: u16, event: LinkEvent) {
+        self.wire(domid).event.set(Some(match event {
+            LinkEvent::Reset => LinkState::Reset,
+            LinkEvent::Reconnect => LinkState::Reconnect,
+            LinkEvent::Impossible => LinkState::Broken(Fault::RingIndex),
+        }));
+        self.kick(domid);
+        self.settle();
+        // Nobody looked, if the client was given up already.
+        self.wire(domid).event.set(None);
+    }
+
+    fn room(&mut self, domid: u16, room: usize) {
+        self.wire(domid).room.set(room);
+        self.kick(domid);
+        self.settle();
+    }
+
+    fn pass(&mut self, nanoseconds: u64) {
+        self.host.now.set(self.host.now.get() + nanoseconds);
+        self.settle();
+    }
+
+    fn build(&mut self, domid: u16, life: Option<Life>) {
+        self.host.world.borrow_mut().insert(domid, state_of(life));
+    }
+
+    fn changed(&mut self, domids: &[u16]) {
+        self.host.changed.borrow_mut().extend(domids);
+        self.host.pending.borrow_mut().push_back(Event::DomainsChanged);
+        self.settle();
+    }
+
+    fn restart(&mut self) {
+        let Some(service) = self.service.take() else { return };
+        let (_, pages) = service.into_parts();
+        let recovered = Store::recover(pages).unwrap_or_else(|(_, lost)| panic!("nothing to recover: {lost:?}"));
+        let machine = Simulated(Rc::clone(&self.host));
+        self.service = Some(Service::resume(machine, recovered, |machine, wanted| {
+            let wire = machine.0.wires.borrow().get(&wanted.state.domid.0).cloned()?;
+            assert_eq!(wanted.publishing, 0, "nothing was being published");
+            Some(Reached {
+                link: End(wire),
+                published: false,
+            })
+        }));
+        // However many restarts come in a row, none of them is a crash.
+        if let Some(service) = &mut self.service {
+            service.settle();
+        }
+        self.settle();
+    }
+
+    fn take_seen(&mut self) -> BTreeMap<u16, Vec<u8>> {
+        let wires = self.host.wires.borrow();
+        let seen = wires.iter().map(|(domid, wire)| (*domid, wire.seen.take()));
+        seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
+    }
+
+    fn answer(&self, domid: u16) -> Vec<u8> {
+        let wire = self.wire(domid);
+        let seen = wire.seen.borrow();
+        seen.get(xenstore_wire::HEADER_SIZE..).unwrap_or_default().to_vec()
+    }
+
+    fn take_log(&mut self) -> Vec<String> {
+        self.host.log.take()
     }
 }

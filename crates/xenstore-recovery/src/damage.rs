@@ -100,7 +100,9 @@ fn nodes<P: Pages>(server: &Server<DurablePages<P>>, root: Root, text: &mut Stri
 
 /// What is read back; what was being published is what the ring of the test shows: all of it.
 fn recovered(bytes: Vec<u8>) -> Result<String, Lost> {
-    let Recovered { mut store, publishing, .. } = Store::recover(SlicePages(bytes)).map_err(|(_, lost)| lost)?;
+    let Recovered {
+        mut store, publishing, ..
+    } = Store::recover(SlicePages(bytes)).map_err(|(_, lost)| lost)?;
     for (connection, bytes) in publishing {
         store.published(connection, bytes);
     }

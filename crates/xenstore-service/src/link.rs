@@ -84,6 +84,9 @@ impl<P: SharedPage> RingLink<P> {
     /// Takes a ring up again after a crash. Its indices must be those that the connection's offsets ask for; what was
     /// committed as taken is shown as taken here. Also says whether the `publishing` bytes beyond `bytes_out` are visible.
     pub fn recover(page: P, state: &Connection, publishing: u32, features: u32) -> (Self, bool) {
+        if begins_anew(&page, state, publishing) {
+            return (RingLink::fresh(page, features), false);
+        }
         let at = |base: u32, offset: u64| base.wrapping_add(u32::try_from(offset & u64::from(u32::MAX)).unwrap_or(0));
         let req_cons = at(state.epoch.base_in, state.bytes_in);
         let rsp_prod = at(state.epoch.base_out, state.bytes_out);
@@ -107,6 +110,15 @@ impl<P: SharedPage> RingLink<P> {
     pub fn into_page(self) -> P {
         self.page
     }
+}
+
+/// The last life ended between the record of a new stream and the end of the ring's restart: nothing was taken or shown since,
+/// and the page still has the indices of the old stream, or its error.
+fn begins_anew(page: &impl SharedPage, state: &Connection, publishing: u32) -> bool {
+    let untouched = state.bytes_in == 0 && state.bytes_out == 0 && publishing == 0;
+    let restarted = state.epoch == Epoch::default() && state.ignored.is_none();
+    let in_page = [offset::REQ_CONS, offset::RSP_PROD, offset::ERROR].map(|word| page.load(word));
+    restarted && untouched && in_page != [0; 3]
 }
 
 impl<P: SharedPage> Link for RingLink<P> {

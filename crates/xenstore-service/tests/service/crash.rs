@@ -169,6 +169,24 @@ fn a_crash_after_any_store_is_not_noticed() {
     println!("{stores} crash points");
 }
 
+/// The record that begins the new stream is there first, then the ring is emptied, word by word.
+#[test]
+fn a_crash_while_a_domain_is_introduced_again_leaves_it_connected() {
+    for store in 1.. {
+        let mut bed = Bed::new();
+        bed.start(1);
+        assert_eq!(bed.ask(1, Write, 0, "x|1"), "OK|");
+        bed.host.fuse.arm(store);
+        bed.introduce_again(1);
+        bed.host.fuse.arm(0);
+        assert_eq!(bed.ask(1, Read, 0, "x|"), "1", "a crash at store {store}");
+        if bed.crashes == 0 {
+            assert!(store > 10, "only {store} stores");
+            return;
+        }
+    }
+}
+
 /// Which of the stores of the work are followed by crashes in recovery: every one would take half an hour.
 const STEP: usize = 23;
 
