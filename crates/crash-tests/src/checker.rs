@@ -427,7 +427,9 @@ pub fn tried(memory: Extents, rings: &Rings, moments: Option<Moments>, expected:
 /// A server from these pages, with the rings asked.
 fn recovered(memory: Extents, rings: &Rings, moments: Option<Moments>) -> Result<Store<SimulatedPages>, String> {
     let recovered = Store::recover(SimulatedPages::trial(memory, moments));
-    let Recovered { mut store, publishing } = recovered.map_err(|(_, lost)| format!("{lost:?}"))?;
+    let Recovered {
+        mut store, publishing, ..
+    } = recovered.map_err(|(_, lost)| format!("{lost:?}"))?;
     let mut shown: Vec<(ConnectionId, u32)> = Vec::new();
     for (connection, state) in store.server().connections() {
         let open = publishing.iter().find(|(id, _)| *id == connection);

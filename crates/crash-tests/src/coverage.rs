@@ -22,7 +22,7 @@ enum During {
 use During::{Any, None, Requests, These};
 
 /// For each site: during what lives must have ended there, and why not during the rest.
-const EXPECTED: [(&str, During, &str); 24] = [
+const EXPECTED: [(&str, During, &str); 26] = [
     (
         "log body",
         Requests,
@@ -30,6 +30,8 @@ const EXPECTED: [(&str, During, &str); 24] = [
     ),
     ("log frame", Requests, "as log body"),
     ("note", Requests, "as log body"),
+    ("lives", Any, "a life begins or has served a request, whichever"),
+    ("mark", Requests, "only what clients send is blamed"),
     (
         "slot intent",
         Requests,

@@ -6,7 +6,10 @@ use xenstore_ring::offset;
 use crate::memory::Extents;
 
 /// Where the directory of extents begins, and what an entry holds: see `xenstore-recovery`, module `extents`.
-const DIRECTORY: usize = 64;
+const DIRECTORY: usize = 256;
+/// What is being decided, behind the number of lives in a row that got nothing done: see its module `desk`.
+const MARK: usize = 72;
+const DESK: usize = 64;
 const NOTES: usize = 32;
 const LENGTH: usize = 16;
 
@@ -30,10 +33,12 @@ pub mod kind {
 }
 
 /// All sites of stores, and of what the machine is asked to do: each is a place where a life can end.
-pub const SITES: [&str; 24] = [
+pub const SITES: [&str; 26] = [
     "log body",
     "log frame",
     "note",
+    "lives",
+    "mark",
     "slot intent",
     "slot result",
     "checkpoint erased",
@@ -118,7 +123,9 @@ impl Layout {
             return match at {
                 0..LENGTH => "header",
                 LENGTH..NOTES => "length",
-                NOTES..DIRECTORY => "note",
+                NOTES..DESK => "note",
+                DESK..MARK => "lives",
+                MARK..DIRECTORY => "mark",
                 _ => "directory",
             };
         }

@@ -111,12 +111,20 @@ fn clients_are_told_the_same_however_often_lives_end() {
 }
 
 /// Stores of which the lack cannot be noticed, and why.
-const NOT_NOTICED: [(&str, &str); 7] = [
+const NOT_NOTICED: [(&str, &str); 9] = [
     (
         "note",
         "without it only damage would be noticed less; `xenstore-recovery` has tests of damage",
     ),
     ("slot result", "the intent and the ring together say the same"),
+    (
+        "lives",
+        "only many lives in a row that get nothing done make use of it; `xenstore-service` has tests of that",
+    ),
+    (
+        "mark",
+        "only a request that ends two lives makes use of it; `xenstore-service` has tests of that",
+    ),
     ("checkpoint erased", "the head does not verify with another body"),
     (
         "checkpoint body",

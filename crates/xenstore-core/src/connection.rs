@@ -371,6 +371,11 @@ impl Connection {
         self.channel == Channel::Socket && self.queue.bytes() >= SOCKET_UNREAD_REPLIES
     }
 
+    /// Lives of the server that ended while the next bytes of this client were in hand: see [`crate::InHand`].
+    pub fn kills(&self) -> u8 {
+        self.poisoner.kills
+    }
+
     /// A socket client that has left so much unread that it is given up.
     pub fn is_lost(&self) -> bool {
         self.channel == Channel::Socket && self.queue.bytes() > SOCKET_UNREAD_MOST
