@@ -37,8 +37,8 @@ impl Mentions {
         }
     }
 
-    /// What follows from the store as it is.
-    pub fn of<M: Memory>(privileged: DomId, tree: &Tree<M>) -> Self {
+    /// What follows from the store as it is. None if it has no end: its blocks are sound, each for itself, and lead in a circle.
+    pub fn of<M: Memory>(privileged: DomId, tree: &Tree<M>) -> Option<Self> {
         let mut mentions = Mentions::new(privileged);
         let root = tree.root_node(tree.current());
         mentions.note_new(Path::ROOT, root.permissions().iter().map(|entry| entry.domid), &[]);
@@ -46,7 +46,10 @@ impl Mentions {
         let mut stack: Vec<(Node<'_>, usize, PermissionsView<'_>)> = Vec::new();
         let mut path = String::new();
         stack.extend(tree.children(root).map(|child| (child, 0, root.permissions())));
+        // Each node has a block, and is below one other.
+        let mut left = tree.figures().blocks;
         while let Some((node, above, inherited)) = stack.pop() {
+            left = left.checked_sub(1)?;
             let permissions = node.permissions();
             // As most nodes are: with their parent's list and without children. Their paths need not be known.
             if node.child_count() == 0 && permissions == inherited {
@@ -63,7 +66,7 @@ impl Mentions {
             }
             stack.extend(tree.children(node).map(|child| (child, path.len(), permissions)));
         }
-        mentions
+        Some(mentions)
     }
 
     /// The nodes noted for a domain, in the order of their paths.
@@ -363,7 +366,7 @@ mod tests {
                 bed.change();
                 bed.check(&bed.mentions);
             }
-            let again = Mentions::of(PRIVILEGED, &bed.tree);
+            let again = Mentions::of(PRIVILEGED, &bed.tree).unwrap();
             bed.check(&again);
             bed.mentions.domain_gone(DomId(3));
             assert_eq!(bed.mentions.noted(DomId(3)).count(), 0);

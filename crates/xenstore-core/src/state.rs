@@ -21,7 +21,7 @@ use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
 use crate::transaction::Transaction;
-use crate::tree::{Memory, Root, Tree, Unreadable};
+use crate::tree::{Corrupt, Memory, Root, Tree, Unreadable};
 use crate::watch::{Watch, WatchIndex, WatchKey};
 
 /// A state that was read back.
@@ -129,6 +129,12 @@ impl<M: Memory> Server<M> {
             .map(|connection| connection.transactions.len());
         let transactions = transactions.fold(0, usize::saturating_add);
         let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
+        let Some(mentions) = Mentions::of(state.configuration.privileged, &tree) else {
+            return Err(Unreadable {
+                memory: tree.into_memory(),
+                why: Corrupt::Circle,
+            });
+        };
         let mut sums = Sums::default();
         for (domid, domain) in &state.domains {
             let privileged = *domid == state.configuration.privileged;
@@ -140,7 +146,7 @@ impl<M: Memory> Server<M> {
             .collect();
         Ok(Server {
             watches: WatchIndex::restored(state.configuration.hash_seed, state.next_watch, state.watches),
-            mentions: Mentions::of(state.configuration.privileged, &tree),
+            mentions,
             tree,
             generation: state.generation,
             special: state.special,

@@ -23,6 +23,8 @@ pub enum Corrupt {
     Checksum(u32),
     /// The block is not a node or an index block, although its checksum is right.
     Shape(u32),
+    /// Blocks lead in a circle.
+    Circle,
     /// There is not enough memory to read the tree back. Not the fault of any block.
     Memory,
 }
