@@ -15,6 +15,7 @@ use alloc::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Errno, Header, MessageType, Path, PathBuf, resolve, strings};
 
+use crate::apply::Used;
 use crate::conflict::Reach;
 use crate::connection::ConnectionId;
 use crate::input::Time;
@@ -67,9 +68,10 @@ pub(crate) struct Losing {
 }
 
 impl Losing {
-    pub fn bytes(&self) -> usize {
+    /// What its client is charged with for it.
+    pub fn used(&self) -> Used {
         let footprint = self.footprint.as_ref().map_or(0, Footprint::bytes);
-        self.first.as_str().len().saturating_add(footprint)
+        Used::of(0, self.first.as_str().len().saturating_add(footprint))
     }
 }
 

@@ -203,15 +203,9 @@ impl<M: Memory> Server<M> {
         let Some(state) = self.connections.get_mut(&connection) else {
             return;
         };
-        let more = losing.as_ref().map_or(0, Losing::bytes);
+        let more = losing.as_ref().map_or_else(Used::default, Losing::used);
         let before = core::mem::replace(&mut state.losing, losing);
-        let of = |bytes| {
-            if bytes == 0 {
-                Used::default()
-            } else {
-                Used::of(0, bytes)
-            }
-        };
-        self.charge_used(connection, of(more), of(before.as_ref().map_or(0, Losing::bytes)));
+        let less = before.as_ref().map_or_else(Used::default, Losing::used);
+        self.charge_used(connection, more, less);
     }
 }

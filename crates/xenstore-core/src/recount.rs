@@ -157,4 +157,10 @@ fn charge_connection(account: &mut Account, connection: &Connection) {
         account.add(heap::TRANSACTION);
         account.add(open.cost);
     }
+    if let Some(losing) = &connection.losing {
+        let used = losing.used();
+        account.transaction_bytes = account.transaction_bytes.saturating_add(signed(used.bytes as u64));
+        account.transaction_items = account.transaction_items.saturating_add(signed(used.items));
+        account.add(used.cost);
+    }
 }

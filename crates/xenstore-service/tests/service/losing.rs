@@ -67,6 +67,17 @@ fn a_write_into_a_lease_waits_in_the_ring_while_everyone_else_is_served() {
 }
 
 #[test]
+fn what_is_remembered_of_a_loser_is_in_its_account() {
+    let mut bed = bed();
+    for turn in 0..5 {
+        lose(&mut bed, 1, "/s/a", 0, turn);
+        bed.check();
+    }
+    bed.restart();
+    bed.check();
+}
+
+#[test]
 fn a_lease_that_nobody_ends_keeps_a_write_waiting_only_for_its_time() {
     let mut bed = bed();
     for turn in 0..3 {
