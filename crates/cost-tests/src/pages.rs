@@ -9,7 +9,7 @@ use std::rc::Rc;
 use xenstore_recovery::{EXTENT, Pages};
 
 /// Where extent 0 says of each extent what it holds.
-const DIRECTORY: usize = 64;
+const DIRECTORY: usize = 256;
 /// The kind of an extent that holds blocks of the tree.
 const CHUNK: u8 = 1;
 
