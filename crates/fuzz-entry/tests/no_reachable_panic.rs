@@ -156,6 +156,12 @@ const KNOWN: &[(&str, &str, usize, &str)] = &[
     ),
     (
         "xenstore-recovery/src/slots.rs",
+        ".chunks_exact(",
+        1,
+        "by a constant that is not 0",
+    ),
+    (
+        "xenstore-recovery/src/slots.rs",
         ".split_at_mut(",
         1,
         "of a constant in an array",

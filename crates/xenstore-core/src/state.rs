@@ -68,6 +68,20 @@ pub struct SavedState<'s> {
     armed: &'s Option<Armed>,
 }
 
+impl State {
+    /// The roots of the tree that it needs, as [`Server::roots`].
+    pub fn roots(&self) -> Vec<Root> {
+        core::iter::once(self.root).chain(self.held()).collect()
+    }
+
+    /// Those of open transactions.
+    fn held(&self) -> impl Iterator<Item = Root> + '_ {
+        let connections = self.connections.values();
+        let transactions = connections.flat_map(|connection| connection.transactions.values());
+        transactions.flat_map(Transaction::held)
+    }
+}
+
 impl<M: Memory> Server<M> {
     /// The state to be saved.
     pub fn state(&self) -> SavedState<'_> {
@@ -116,13 +130,9 @@ impl<M: Memory> Server<M> {
         }
     }
 
-    /// The server that was saved, with its tree in `memory`.
-    pub fn restore(state: State, memory: M) -> Result<Self, Unreadable<M>> {
-        let transactions = state
-            .connections
-            .values()
-            .flat_map(|connection| connection.transactions.values());
-        let held: Vec<Root> = transactions.flat_map(Transaction::held).collect();
+    /// The server that was saved, with its tree in `memory`. The roots `also` are kept alive until [`Server::let_go`].
+    pub fn restore(state: State, memory: M, also: &[Root]) -> Result<Self, Unreadable<M>> {
+        let held: Vec<Root> = state.held().chain(also.iter().copied()).collect();
         let transactions = state
             .connections
             .values()

@@ -29,8 +29,7 @@ fn head(sequence: u64, body: &[u8]) -> Vec<u8> {
 pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, side: Side, sequence: u64, body: &[u8]) -> bool {
     let kind: Kind = side.checkpoint();
     // The old one goes first, before its extents are reused.
-    pages.write(kind, 0, &[0; HEAD]);
-    pages.barrier();
+    erase(pages, side);
     if !pages.ensure(kind, HEAD.saturating_add(body.len())) {
         return false;
     }
@@ -39,6 +38,12 @@ pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, side: Side, sequence:
     pages.write(kind, 0, &head(sequence, body));
     pages.barrier();
     true
+}
+
+/// The side holds no checkpoint any more.
+pub(crate) fn erase<P: Pages>(pages: &mut DurablePages<P>, side: Side) {
+    pages.write(side.checkpoint(), 0, &[0; HEAD]);
+    pages.barrier();
 }
 
 /// Reads a side's checkpoint: the number of its last record, and the state. None if there is none that verifies.

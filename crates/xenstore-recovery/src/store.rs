@@ -191,8 +191,21 @@ impl<P: Pages> Store<P> {
             let Some(noted) = noted.filter(|noted| noted.sequence <= reached) else {
                 continue;
             };
-            match Server::restore(state, pages) {
-                Ok(server) => return Ok(Self::replay(server, side, sequence, noted, attempts)),
+            // Another crash may make the next life take the other road: until that is closed, what it needs is kept, too.
+            let other = checkpoint::read(&pages, side.other()).map(|(_, other)| other.roots());
+            let restored = match (
+                Server::restore(state, pages, other.as_deref().unwrap_or_default()),
+                other,
+            ) {
+                (Ok(server), other) => Ok((server, other)),
+                (Err(unreadable), Some(_)) => match checkpoint::read(&unreadable.memory, side) {
+                    Some((_, state)) => Server::restore(state, unreadable.memory, &[]).map(|server| (server, None)),
+                    None => Err(unreadable),
+                },
+                (Err(unreadable), None) => Err(unreadable),
+            };
+            match restored {
+                Ok((server, other)) => return Ok(Self::replay(server, (side, sequence), other, noted, attempts)),
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
@@ -206,11 +219,15 @@ impl<P: Pages> Store<P> {
 
     fn replay(
         mut server: Server<DurablePages<P>>,
-        side: Side,
-        sequence: u64,
+        (side, sequence): (Side, u64),
+        other: Option<Vec<Root>>,
         noted: Noted,
         attempts: u32,
     ) -> Recovered<P> {
+        if other.is_none() {
+            // What it needs is not kept, so nobody may go by it any more.
+            checkpoint::erase(server.pages_mut(), side.other());
+        }
         let mark = Mark::read(server.pages());
         let mut last = VecDeque::new();
         // Until the next checkpoint stands, another crash begins here again: what this one needs must not make room for the records.
@@ -241,8 +258,8 @@ impl<P: Pages> Store<P> {
             log,
             places: Places::default(),
             held: match side {
-                Side::A => [roots, Vec::new()],
-                Side::B => [Vec::new(), roots],
+                Side::A => [roots, other.unwrap_or_default()],
+                Side::B => [other.unwrap_or_default(), roots],
             },
             checkpointed: sequence,
             checkpoint_bytes: 0,

@@ -173,7 +173,7 @@ impl Host {
         let saved = postcard::to_allocvec(&self.server.state()).unwrap();
         let state = postcard::from_bytes(&saved).unwrap();
         let memory = self.server.pages().clone();
-        self.server = Server::restore(state, memory).unwrap_or_else(|_| panic!("what was saved cannot be read"));
+        self.server = Server::restore(state, memory, &[]).unwrap_or_else(|_| panic!("what was saved cannot be read"));
     }
 
     fn all_is_taken(&mut self) {

@@ -52,6 +52,8 @@ fn xsa_115_special_watches_obey_the_permissions_of_their_names() {
     assert!(bed.events(5).is_empty(), "who comes is not for everybody");
     assert_eq!(bed.ask(5, SetPerms, 0, "@introduceDomain|n5|"), "!EACCES");
     assert_eq!(bed.ask(0, SetPerms, 0, "@introduceDomain|n0|r5|"), "OK|");
+    // Of the change itself those are told who may read it now.
+    assert_eq!(bed.events(5), ["@introduceDomain new"]);
     bed.start(7);
     assert_eq!(bed.events(5), ["@introduceDomain new"]);
 }
