@@ -37,8 +37,8 @@ pub struct Options {
     /// Seconds that the server may work without waiting for events before that counts as a hang and it is restarted in place,
     /// `--hang-limit=N`; 10 if not given, 0 = never.
     pub hang_limit: u32,
-    /// Seconds without a round after which Xen ends the domain, `--watchdog=N`; 60 if not given, 0 = never. The outermost ring of
-    /// defence: a hang is noticed long before.
+    /// Seconds without a round after which Xen ends the domain, `--watchdog=N`. The outermost ring of defence: a hang is noticed long
+    /// before. Never if 0 or not given: nothing can make the domain anew yet, and Xen counts the time for which it is paused, too.
     pub watchdog: u32,
     /// Trace switches that are on from the start, `--trace=io`, `--trace=obj`.
     pub trace: Vec<TraceSwitch>,
@@ -105,7 +105,7 @@ impl Options {
             conflicts: ConflictLimits::default(),
             debug_crash: false,
             hang_limit: 10,
-            watchdog: 60,
+            watchdog: 0,
             trace: Vec::new(),
             unknown: Vec::new(),
         };

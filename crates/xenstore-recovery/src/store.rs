@@ -183,6 +183,10 @@ impl<P: Pages> Store<P> {
         if attempts > LIVES_BEFORE_OLDER {
             candidates.reverse();
         }
+        let roots: Vec<(Side, Vec<Root>)> = candidates
+            .iter()
+            .map(|(side, (_, state))| (*side, state.roots()))
+            .collect();
         let mut farthest = None;
         for (side, (sequence, state)) in candidates {
             // Asked before anything is replayed: replaying makes use of what an older checkpoint needs.
@@ -192,7 +196,7 @@ impl<P: Pages> Store<P> {
                 continue;
             };
             // Another crash may make the next life take the other road: until that is closed, what it needs is kept, too.
-            let other = checkpoint::read(&pages, side.other()).map(|(_, other)| other.roots());
+            let other = roots.iter().find(|(of, _)| *of != side).map(|(_, roots)| roots.clone());
             let restored = match (
                 Server::restore(state, pages, other.as_deref().unwrap_or_default()),
                 other,
