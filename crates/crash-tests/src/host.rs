@@ -648,10 +648,12 @@ impl Tested for Engine {
         seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
     }
 
-    fn answer(&self, domid: u16) -> Vec<u8> {
-        let client = self.host.client(domid);
-        let seen = client.seen.borrow();
-        seen.get(HEADER_SIZE..).unwrap_or_default().to_vec()
+    fn seen(&self) -> BTreeMap<u16, Vec<u8>> {
+        let clients = self.host.clients.borrow();
+        let seen = clients
+            .iter()
+            .map(|(domid, client)| (*domid, client.seen.borrow().clone()));
+        seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
     }
 
     fn take_log(&mut self) -> Vec<String> {

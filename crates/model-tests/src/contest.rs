@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use xenstore_core::Server;
 use xenstore_core::tree::Memory;
-use xenstore_wire::{Header, MessageType, Permission};
+use xenstore_wire::{HEADER_SIZE, Header, MessageType, Permission};
 
 use crate::coverage::Coverage;
 use crate::engine::{Engine, LinkEvent, Tested};
@@ -47,6 +47,8 @@ pub struct Contest<E = Engine> {
     /// What clients have seen of a message that is not complete.
     partial: [BTreeMap<u16, Vec<u8>>; 2],
     coverage: Coverage,
+    /// The model on each road that it may have taken in a step in which lives ended.
+    roads: Vec<Model>,
     /// Whose counts are asked for next.
     asked: u16,
     /// Lines of the server's log.
@@ -94,6 +96,7 @@ impl<E: Tested> Contest<E> {
             unique_ids: settings.lists_changes,
             partial: Default::default(),
             coverage: Coverage::default(),
+            roads: Vec::new(),
             asked: 0,
             log: Vec::new(),
         }
@@ -104,11 +107,50 @@ impl<E: Tested> Contest<E> {
         &self.engine
     }
 
-    /// What the model knows, too, of the end of a life.
-    fn another_life(&mut self, at_rest: bool) {
+    /// The peaks that the server remembers.
+    fn peaks(&self) -> BTreeMap<u16, (u64, u64)> {
         let domains = self.engine.server().domains();
-        let maxima = domains.map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)));
-        self.model.restart(&maxima.collect(), at_rest);
+        domains
+            .map(|(domid, domain)| (domid.0, (domain.maxima.outstanding, domain.maxima.memory)))
+            .collect()
+    }
+
+    /// The same of both. Where lives of the server ended meanwhile, the model's does, too: after what happened, before it, or both
+    /// times. Whichever of them clients were told must be known as what the server knows.
+    fn both(&mut self, server: impl FnOnce(&mut E), model: impl Fn(&mut Model)) {
+        server(&mut self.engine);
+        if !self.engine.ended() {
+            model(&mut self.model);
+            return;
+        }
+        let peaks = self.peaks();
+        for (before, after) in [(true, true), (true, false), (false, true)] {
+            let mut other = self.model.clone();
+            if before {
+                other.restart();
+            }
+            model(&mut other);
+            if after {
+                other.restart();
+            }
+            other.remember(&peaks);
+            self.roads.push(other);
+        }
+    }
+
+    /// Goes on with the model that took the server's road.
+    fn choose(&mut self) {
+        let told = self.engine.seen();
+        let server = self.engine.server();
+        let same = |model: &Model| {
+            model.seen() == told && model.known() == known(server) && listed(model.store()) == nodes(server)
+        };
+        let place = self.roads.iter().position(same);
+        let last = self.roads.len().checked_sub(1);
+        if let Some(place) = place.or(last) {
+            self.model = self.roads.swap_remove(place);
+            self.roads.clear();
+        }
     }
 
     /// One step of both, and the comparison.
@@ -135,15 +177,17 @@ impl<E: Tested> Contest<E> {
             Step::TooLong { domid } => self.too_long(*domid),
             Step::Pass(milliseconds) => {
                 let nanoseconds = u64::from(*milliseconds) * 1_000_000;
-                self.model.pass(nanoseconds);
-                self.engine.pass(nanoseconds);
+                self.both(|engine| engine.pass(nanoseconds), |model| model.pass(nanoseconds));
                 self.compare_seen("time")?;
                 let woken = self.log.iter().find(|line| line.contains(": 0 events dropped"));
                 self.same("a time-out without an event", "None", &format!("{woken:?}"))
             }
             Step::Restart => {
                 self.engine.restart();
-                self.another_life(true);
+                self.model.restart();
+                let peaks = self.peaks();
+                self.model.peaks_are_possible(&peaks);
+                self.model.remember(&peaks);
                 self.compare_seen("a restart")?;
                 self.compare_all()
             }
@@ -173,13 +217,22 @@ impl<E: Tested> Contest<E> {
         let bytes = Engine::request(header, payload);
         let (one, other) = bytes.split_at(first.filter(|_| heard).map_or(0, usize::from).min(bytes.len()));
         if !one.is_empty() {
-            self.engine.send(domid, one);
+            self.both(|engine| engine.send(domid, one), |_| ());
+            self.choose();
         }
-        self.engine.send(domid, other);
         if domid == PRIVILEGED && kind == MessageType::Control as u32 {
-            self.model.dictate(self.engine.answer(domid));
+            // No life ends in it.
+            self.engine.send(domid, other);
+            let answer = self.engine.seen().remove(&domid).unwrap_or_default();
+            self.model
+                .dictate(answer.get(HEADER_SIZE..).unwrap_or_default().to_vec());
+            self.model.request(domid, header, payload);
+        } else {
+            self.both(
+                |engine| engine.send(domid, other),
+                |model| model.request(domid, header, payload),
+            );
         }
-        self.model.request(domid, header, payload);
         self.compare_seen(MessageType::from_wire(kind).map_or("unknown type", MessageType::name))?;
         if kind == MessageType::Control as u32 && payload.starts_with(b"check") {
             let wrong: Vec<&String> = self
@@ -238,9 +291,8 @@ impl<E: Tested> Contest<E> {
         for (domid, life) in &lives {
             self.engine.build(*domid, *life);
         }
-        self.model.lives(&lives);
         let domids: Vec<u16> = fates.iter().map(|(domid, _)| *domid).collect();
-        self.engine.changed(&domids);
+        self.both(|engine| engine.changed(&domids), |model| model.lives(&lives));
         self.compare_seen("the fate of domains")
     }
 
@@ -249,13 +301,14 @@ impl<E: Tested> Contest<E> {
             return Ok(());
         }
         let room = bytes.map_or(usize::MAX, usize::from);
-        self.model.room(domid, room);
-        self.engine.room(domid, room);
+        self.both(|engine| engine.room(domid, room), |model| model.room(domid, room));
         self.compare_seen("room")
     }
 
     fn link(&mut self, domid: u16, event: LinkEvent, torn: u8) -> Checked {
-        if !self.model.is_connected(domid) {
+        // That a stream begins anew which has not begun cannot be seen.
+        let unseen = event == LinkEvent::Reset && torn == 0 && self.model.is_unused(domid);
+        if !self.model.is_connected(domid) || unseen {
             return Ok(());
         }
         if torn > 0 && self.model.may_read(domid) {
@@ -266,15 +319,18 @@ impl<E: Tested> Contest<E> {
                 length: 4000,
             };
             let bytes = Engine::request(header, &[b'x'; 256]);
-            self.engine.send(domid, &bytes[..usize::from(torn)]);
+            self.both(|engine| engine.send(domid, &bytes[..usize::from(torn)]), |_| ());
+            self.choose();
         }
-        match event {
-            LinkEvent::Reset => self.model.reset(domid, false),
-            LinkEvent::Reconnect => self.model.reset(domid, true),
-            LinkEvent::Impossible if self.model.is_ignored(domid) => {}
-            LinkEvent::Impossible => self.model.misbehave(domid),
-        }
-        self.engine.link(domid, event);
+        self.both(
+            |engine| engine.link(domid, event),
+            |model| match event {
+                LinkEvent::Reset => model.reset(domid, false),
+                LinkEvent::Reconnect => model.reset(domid, true),
+                LinkEvent::Impossible if model.is_ignored(domid) => {}
+                LinkEvent::Impossible => model.misbehave(domid),
+            },
+        );
         self.partial_is_gone(domid);
         self.compare_seen("a link")
     }
@@ -289,8 +345,10 @@ impl<E: Tested> Contest<E> {
             transaction_id: 0,
             length: 4097,
         };
-        self.model.misbehave(domid);
-        self.engine.send(domid, &header.emit());
+        self.both(
+            |engine| engine.send(domid, &header.emit()),
+            |model| model.misbehave(domid),
+        );
         self.partial_is_gone(domid);
         self.compare_seen("too long a message")
     }
@@ -336,9 +394,7 @@ impl<E: Tested> Contest<E> {
 
     /// What every client has seen of both.
     fn compare_seen(&mut self, after: &str) -> Checked {
-        if self.engine.ended() {
-            self.another_life(false);
-        }
+        self.choose();
         let sides = [self.model.take_seen(), self.engine.take_seen()];
         let outcomes = self.model.take_outcomes();
         for (kind, outcome) in &outcomes {
@@ -455,7 +511,12 @@ fn known<M: Memory>(server: &Server<M>) -> Known {
         domains: domains.collect(),
         connections: server
             .connections()
-            .map(|(_, connection)| (connection.domid.0, connection.ignored.is_some()))
+            .map(|(_, connection)| {
+                let mut waits = vec![0; connection.queue.bytes()];
+                let length = connection.queue.copy_out(&mut waits);
+                waits.truncate(length);
+                (connection.domid.0, connection.ignored.is_some(), waits)
+            })
             .collect(),
     }
 }

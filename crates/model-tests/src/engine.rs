@@ -223,10 +223,10 @@ pub trait Tested {
     fn changed(&mut self, domids: &[u16]);
     /// The life of the server ends; the next one has the durable pages and the links.
     fn restart(&mut self);
+    /// What clients have seen since [`Tested::take_seen`].
+    fn seen(&self) -> BTreeMap<u16, Vec<u8>>;
     /// What clients have seen since this was asked last.
     fn take_seen(&mut self) -> BTreeMap<u16, Vec<u8>>;
-    /// The payload of the one message that a client has seen since [`Tested::take_seen`].
-    fn answer(&self, domid: u16) -> Vec<u8>;
     /// The lines of the log since this was asked last.
     fn take_log(&mut self) -> Vec<String>;
 
@@ -404,10 +404,10 @@ impl Tested for Engine {
         seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
     }
 
-    fn answer(&self, domid: u16) -> Vec<u8> {
-        let wire = self.wire(domid);
-        let seen = wire.seen.borrow();
-        seen.get(xenstore_wire::HEADER_SIZE..).unwrap_or_default().to_vec()
+    fn seen(&self) -> BTreeMap<u16, Vec<u8>> {
+        let wires = self.host.wires.borrow();
+        let seen = wires.iter().map(|(domid, wire)| (*domid, wire.seen.borrow().clone()));
+        seen.filter(|(_, bytes)| !bytes.is_empty()).collect()
     }
 
     fn take_log(&mut self) -> Vec<String> {

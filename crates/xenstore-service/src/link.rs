@@ -91,8 +91,11 @@ impl<P: SharedPage> RingLink<P> {
         let req_cons = at(state.epoch.base_in, state.bytes_in);
         let rsp_prod = at(state.epoch.base_out, state.bytes_out);
         let in_page = page.load(offset::REQ_CONS);
-        // The last round may have ended anywhere between committing requests and showing them as taken.
-        let behind = req_cons.wrapping_sub(in_page) <= RING_SIZE;
+        // The last round may have ended anywhere between committing requests and showing them as taken. It had shown no reply then, and
+        // the client's own index is where it was: a page with other indices is one that the client begins anew.
+        let behind = req_cons.wrapping_sub(in_page) <= RING_SIZE
+            && page.load(offset::RSP_PROD) == rsp_prod
+            && page.load(offset::REQ_PROD).wrapping_sub(req_cons) <= RING_SIZE;
         let before = Indices {
             req_cons: if behind { in_page } else { req_cons },
             rsp_prod,

@@ -124,6 +124,8 @@ struct Connection {
     begun: usize,
     /// Bytes that the client still takes.
     room: usize,
+    /// Something was sent or shown since its streams began.
+    used: bool,
     ignored: bool,
     resets: u64,
     requests: u64,

@@ -39,6 +39,7 @@ impl Model {
             return;
         };
         connection.requests += 1;
+        connection.used = true;
         // Requests of a connection are numbered; the number serves to tell one from another, nothing else.
         let asker = (domid, connection.serial, connection.requests);
         let (store, generation) = (Rc::clone(&self.store), self.generation);

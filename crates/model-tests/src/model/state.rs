@@ -12,8 +12,9 @@ use xenstore_wire::Header;
 pub struct Known {
     /// Each domain: its features, what is counted, and the largest values.
     pub domains: BTreeMap<u16, (u32, Counts)>,
-    /// The domains with a connection, in the order in which they were connected; whether they are ignored.
-    pub connections: Vec<(u16, bool)>,
+    /// The domains with a connection, in the order in which they were connected; whether they are ignored, and what they have still
+    /// to be told.
+    pub connections: Vec<(u16, bool, Vec<u8>)>,
 }
 
 impl Model {
@@ -62,6 +63,7 @@ impl Model {
         self.seen.remove(&domid);
         if let Some(connection) = self.connection_mut(domid) {
             connection.ignored = false;
+            connection.used = false;
             connection.resets += 1;
         }
     }
@@ -82,6 +84,12 @@ impl Model {
         for queued in self.connections.iter_mut().flat_map(|connection| &mut connection.queue) {
             queued.cause = queued.cause.filter(|(cause, _)| *cause != serial);
         }
+    }
+
+    /// Nothing was sent or shown since the client's streams began.
+    pub fn is_unused(&self, domid: u16) -> bool {
+        let connection = self.connection(domid);
+        connection.is_some_and(|connection| !connection.used && !connection.ignored)
     }
 
     /// The client takes so many bytes more, or from now on everything, or from now on nothing more.
@@ -131,29 +139,39 @@ impl Model {
         };
     }
 
-    /// The server's life ended and another began: nothing must change but that it looks at all domains, and that it may have
-    /// forgotten how much memory and how many outstanding requests there were at most: it says what it remembers. `at_rest`: nothing
-    /// went on. Else it may have looked at domains while more or less waited than here, and what it remembers is believed.
-    pub fn restart(&mut self, remembered: &BTreeMap<u16, (u64, u64)>, at_rest: bool) {
+    /// A life of the server ends, and the next one asks for every domain.
+    pub fn restart(&mut self) {
         self.restarted = true;
         self.look_at_domains(true);
+        self.go_on();
+    }
+
+    /// The next life may have forgotten peaks of messages and memory, but not what there is.
+    pub fn peaks_are_possible(&self, remembered: &BTreeMap<u16, (u64, u64)>) {
         for (domid, (outstanding, memory)) in remembered {
             let now = self.counts(*domid);
-            let Some(domain) = self.domains.get_mut(domid) else {
+            let Some(domain) = self.domains.get(domid) else {
                 continue;
             };
             assert!(
-                !at_rest || (now.outstanding..=domain.most.outstanding).contains(outstanding),
+                (now.outstanding..=domain.most.outstanding).contains(outstanding),
                 "{domid}: {outstanding} at most?"
             );
             assert!(
-                !at_rest || (now.memory..=domain.most.memory).contains(memory),
+                (now.memory..=domain.most.memory).contains(memory),
                 "{domid}: {memory} bytes at most?"
             );
-            domain.most.outstanding = *outstanding;
-            domain.most.memory = *memory;
         }
-        self.go_on();
+    }
+
+    /// Peaks of messages and memory are what the server remembers.
+    pub fn remember(&mut self, peaks: &BTreeMap<u16, (u64, u64)>) {
+        for (domid, (outstanding, memory)) in peaks {
+            if let Some(domain) = self.domains.get_mut(domid) {
+                domain.most.outstanding = *outstanding;
+                domain.most.memory = *memory;
+            }
+        }
     }
 
     fn look_at_domains(&mut self, all: bool) {
@@ -190,6 +208,7 @@ impl Model {
                 let rest = &first.bytes[connection.begun..];
                 let count = rest.len().min(connection.room);
                 seen.extend_from_slice(&rest[..count]);
+                connection.used = true;
                 if connection.room != usize::MAX {
                     connection.room -= count;
                 }
@@ -200,6 +219,13 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// What clients have seen since [`Model::take_seen`].
+    pub fn seen(&self) -> BTreeMap<u16, Vec<u8>> {
+        let mut seen = self.seen.clone();
+        seen.retain(|_, bytes| !bytes.is_empty());
+        seen
     }
 
     /// What clients have seen since this was asked last.
@@ -280,7 +306,11 @@ impl Model {
             connections: self
                 .connections
                 .iter()
-                .map(|connection| (connection.domid, connection.ignored))
+                .map(|connection| {
+                    let queue = connection.queue.iter().flat_map(|queued| &queued.bytes);
+                    let waits = queue.skip(connection.begun).copied().collect();
+                    (connection.domid, connection.ignored, waits)
+                })
                 .collect(),
         }
     }
@@ -312,6 +342,7 @@ impl Model {
             domid,
             queue: VecDeque::new(),
             begun: 0,
+            used: false,
             room: usize::MAX,
             ignored: false,
             resets: 0,

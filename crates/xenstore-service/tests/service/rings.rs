@@ -180,3 +180,24 @@ fn what_dom0_queued_before_the_server_started_is_answered() {
     assert_eq!(texts, ["OK|"]);
     assert_eq!(bed.ask(0, Read, 0, "/early|"), "v");
 }
+
+#[test]
+fn a_ring_that_its_client_zeroed_is_not_taken_for_one_that_lags_behind() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    // Less than a ring was sent so far: an index of zero could also be one that the last life did not move.
+    bed.ask(5, Write, 0, "x|v");
+    bed.reset_silently(5);
+    bed.restart();
+    assert_eq!(bed.ask(5, Read, 0, "x|"), "v");
+    // The same with the end of the life between the client's stores.
+    bed.ask(5, Write, 0, "x|w");
+    let page = bed.guests[&5].page.clone();
+    page.store(offset::REQ_PROD, 0);
+    page.store(offset::REQ_CONS, 0);
+    bed.restart();
+    bed.settle();
+    bed.reset_silently(5);
+    assert_eq!(bed.ask(5, Read, 0, "x|"), "w");
+    bed.check();
+}
