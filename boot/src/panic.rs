@@ -65,6 +65,9 @@ pub fn goes_on() -> bool {
 /// Ends this start.
 pub fn end() -> ! {
     if goes_on() {
+        if restart::allowed() {
+            kept::note_served();
+        }
         entry::warm_start();
     }
     if hypercall::available() {

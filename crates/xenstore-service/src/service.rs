@@ -78,6 +78,8 @@ pub struct Service<M: Machine, P: Pages> {
     stalled: BTreeSet<ConnectionId>,
     /// Whose next request waits for the lease with this number.
     held: BTreeMap<ConnectionId, u64>,
+    /// Clients that wish to begin anew and may not yet, by the time from which on they may.
+    returning: BTreeSet<(Time, ConnectionId)>,
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
     /// Socket clients that had room for nothing in this round.
@@ -112,6 +114,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             active: VecDeque::new(),
             stalled: BTreeSet::new(),
             held: BTreeMap::new(),
+            returning: BTreeSet::new(),
             touched: BTreeSet::new(),
             full: Vec::new(),
             domains_changed: true,
@@ -268,7 +271,13 @@ impl<M: Machine, P: Pages> Service<M, P> {
     pub fn wait(&mut self) {
         let settled = self.store.server().lives().began.after_seconds(SETTLED_AFTER);
         let settled = self.store.is_unsettled().then_some(settled);
-        let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline(), settled];
+        let returns = self.returning.first().map(|(at, _)| *at);
+        let deadlines = [
+            self.store.server().next_deadline(),
+            self.quiet.next_deadline(),
+            settled,
+            returns,
+        ];
         self.machine.wait(deadlines.into_iter().flatten().min());
     }
 
@@ -364,6 +373,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
             .is_some_and(|deadline| deadline <= now)
         {
             self.take(Input::Timeout);
+        }
+        while let Some((at, connection)) = self.returning.first().copied().filter(|(at, _)| *at <= now) {
+            self.returning.remove(&(at, connection));
+            activate(&mut self.clients, &mut self.active, connection);
         }
         self.quiet.expire(now, |line| self.machine.log(line));
     }
@@ -540,7 +553,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
         if state.ignored.is_some() {
             // The one thing that is still listened to: the wish to begin anew.
             if client.link.look() == LinkState::Reconnect {
-                self.restart(connection, LinkState::Reconnect);
+                match state.cut_off_until().filter(|until| *until > self.now) {
+                    Some(until) => drop(self.returning.insert((until, connection))),
+                    None => self.restart(connection, LinkState::Reconnect),
+                }
             }
             return;
         }
