@@ -15,7 +15,7 @@ use xen_bindings::events::Events;
 use xen_bindings::evtchn::Port;
 use xen_bindings::grant::Windows;
 use xen_bindings::memory::MemoryFigures;
-use xen_bindings::{Mode, Platform, Window, hypercall, shared_info, time};
+use xen_bindings::{Mode, Platform, Window, hypercall, shared_info};
 
 /// What a cold start finds out, apart from free memory.
 pub struct Facts {
