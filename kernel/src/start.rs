@@ -223,7 +223,6 @@ fn cold(
 /// Goes on with what the last life left in the durable pages. The rings are still mapped and the event channels bound; each
 /// client is looked at and told at once, because an event may have been taken by the life that ended.
 fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<XenMachine, DurableRegion> {
-    machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
         Err((pages, lost)) => {

@@ -50,7 +50,7 @@ pub(crate) use hash::{NameHash, fingerprint};
 pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
 pub use children::{Children, Names};
 pub use memory::{CHUNK, Memory, PlainMemory};
-pub use open::{Corrupt, Unreadable};
+pub use open::{Corrupt, Family, Unreadable};
 pub use permissions::PermissionsView;
 pub use room::Figures;
 pub use update::NewNode;
