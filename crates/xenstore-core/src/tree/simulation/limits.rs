@@ -150,11 +150,12 @@ fn what_there_is_room_for_always_fits_even_when_full() {
 fn an_update_without_memory_changes_nothing_and_removing_helps() {
     let mut tree = Tree::new(PlainMemory::new(1 << 20), 3, &owned_by(0), 0);
     let mut nodes = 0;
+    // Values larger than what a removal writes: it must fit where they do not.
     while tree.figures().exhausted == 0 {
         let root = tree.create(
             tree.current(),
             path(&format!("/f{nodes}")),
-            &[1; 600],
+            &[1; 2000],
             &owned_by(0),
             nodes,
             nodes,
@@ -175,7 +176,7 @@ fn an_update_without_memory_changes_nothing_and_removing_helps() {
         gone += 1;
     }
     assert!(gone < nodes / 3, "{gone} of {nodes}");
-    let root = tree.create(root, path("/again"), &[1; 600], &owned_by(0), nodes, nodes);
+    let root = tree.create(root, path("/again"), &[1; 2000], &owned_by(0), nodes, nodes);
     assert!(tree.find(root, path("/again")).is_some());
 }
 
