@@ -218,20 +218,16 @@ impl<M: Memory> Arena<M> {
     }
 
     /// The index with one entry more, after those with the same key. `name`: the child's.
-    pub(super) fn index_insert(
-        &mut self,
-        sort: Sort,
-        root: u32,
-        entry: Entry,
-        name: &[u8],
-    ) -> Result<u32, Exhausted> {
+    pub(super) fn index_insert(&mut self, sort: Sort, root: u32, entry: Entry, name: &[u8]) -> Result<u32, Exhausted> {
         let found = self.index_seek(root, entry.key);
         let at = found
             .as_ref()
             .and_then(|cursor| cursor.trail.last())
             .map_or(0, |(_, at)| at.saturating_add(1));
         let cursor = found.or_else(|| self.index_first(root)).ok_or(Exhausted)?;
-        Ok(self.index_edit(sort, cursor, &Edit::Insert(at, entry, name))?.unwrap_or(root))
+        Ok(self
+            .index_edit(sort, cursor, &Edit::Insert(at, entry, name))?
+            .unwrap_or(root))
     }
 
     /// The index in which the entry with this key and reference refers to something else.
@@ -412,12 +408,7 @@ impl<M: Memory> Arena<M> {
     }
 
     /// Adds the entries of a neighbour of the block in `slot` to `content`. Returns the slots that they come from.
-    fn join_with_neighbour(
-        &self,
-        content: &mut Content,
-        above: &[Entry],
-        slot: usize,
-    ) -> core::ops::Range<usize> {
+    fn join_with_neighbour(&self, content: &mut Content, above: &[Entry], slot: usize) -> core::ops::Range<usize> {
         let (first, neighbour) = match slot.checked_sub(1) {
             Some(left) => (left, left),
             None => (slot, slot.saturating_add(1)),

@@ -301,7 +301,9 @@ impl<M: Memory> Tree<M> {
                 let name = self.arena.node(child.id).ok_or(Refused::Impossible)?.name.to_vec();
                 let directory = Directory::Large {
                     by_hash: self.arena.index_insert(Sort::Hash, by_hash, child.by_hash(), &name)?,
-                    by_order: self.arena.index_insert(Sort::Order, by_order, child.by_order(), &name)?,
+                    by_order: self
+                        .arena
+                        .index_insert(Sort::Order, by_order, child.by_order(), &name)?,
                     count: count.saturating_add(1),
                     names: names.saturating_add(child.name_bytes),
                 };

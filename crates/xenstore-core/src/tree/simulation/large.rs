@@ -166,19 +166,17 @@ fn indexes_stay_in_order_while_children_come_and_go() {
         let mut there: Vec<u64> = Vec::new();
         for step in 1..6000u64 {
             // Some names are so long that a leaf does not hold them.
-            let name = |number: u64| format!("/c{number}{}", "-".repeat(if number.is_multiple_of(60) { 900 } else { 0 }));
+            let name = |number: u64| {
+                format!(
+                    "/c{number}{}",
+                    "-".repeat(if number.is_multiple_of(60) { 900 } else { 0 })
+                )
+            };
             // Waves: the directory grows to many hundreds and shrinks to nothing.
             let growing = dice.below(10) < if step / 1500 % 2 == 0 { 7 } else { 2 };
             let root = if growing || there.is_empty() {
                 there.push(step);
-                tree.create(
-                    tree.current(),
-                    path(&name(step)),
-                    b"",
-                    &owned_by(0),
-                    step,
-                    step,
-                )
+                tree.create(tree.current(), path(&name(step)), b"", &owned_by(0), step, step)
             } else {
                 let gone = there.swap_remove(dice.below(there.len() as u64) as usize);
                 tree.remove(tree.current(), path(&name(gone)), step)
@@ -194,7 +192,10 @@ fn indexes_stay_in_order_while_children_come_and_go() {
                 let mut listed: Vec<u64> = tree.children(node).map(|child| child.order()).collect();
                 assert!(listed.is_sorted());
                 there.sort_unstable();
-                let names: String = listed.iter().map(|number| format!("{}\0", &name(*number)[1..])).collect();
+                let names: String = listed
+                    .iter()
+                    .map(|number| format!("{}\0", &name(*number)[1..]))
+                    .collect();
                 let mut appended = Vec::new();
                 assert!(tree.append_names(node, 0, usize::MAX, &mut appended));
                 assert_eq!(String::from_utf8_lossy(&appended), names);
