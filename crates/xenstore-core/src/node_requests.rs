@@ -108,10 +108,7 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::E2BIG);
         }
         let mut names = Vec::with_capacity(usize::try_from(node.child_names_len()).unwrap_or(0));
-        for child in tree.children(node) {
-            names.extend_from_slice(child.name().as_bytes());
-            names.push(0);
-        }
+        let _all = tree.append_names(node, 0, PAYLOAD_MAX, &mut names);
         Ok(Answer::Reply(names))
     }
 
@@ -135,19 +132,9 @@ impl<M: Memory> Decision<'_, M> {
             return Ok(Answer::Reply(part));
         }
         let room = PAYLOAD_MAX.saturating_sub(generation_length).saturating_sub(1);
-        let (mut skip, names) = tree.child_names_from(node, offset);
-        let mut length = 0usize;
-        for name in names {
-            let rest = name.as_bytes().get(skip..).unwrap_or_default();
-            skip = 0;
-            if length.saturating_add(rest.len()) >= room {
-                return Ok(Answer::Reply(part));
-            }
-            part.extend_from_slice(rest);
+        if tree.append_names(node, offset, room, &mut part) {
             part.push(0);
-            length = length.saturating_add(rest.len()).saturating_add(1);
         }
-        part.push(0);
         Ok(Answer::Reply(part))
     }
 

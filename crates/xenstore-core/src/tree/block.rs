@@ -47,6 +47,8 @@ const KIND: u8 = 0x0F;
 const NODE: u8 = 1;
 pub(super) const HASH_INDEX: u8 = 2;
 pub(super) const ORDER_INDEX: u8 = 3;
+/// A leaf of an index by order that holds the names, too.
+pub(super) const NAMED_LEAF: u8 = 4;
 const LABELLED: u8 = 0x10;
 const SMALL_DIRECTORY: u8 = 0x20;
 const LARGE_DIRECTORY: u8 = 0x40;

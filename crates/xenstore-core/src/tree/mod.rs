@@ -48,7 +48,7 @@ use block::{Directory, small_entries};
 pub(crate) use hash::{NameHash, fingerprint};
 
 pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
-pub use children::{Children, Names};
+pub use children::Children;
 pub use memory::{CHUNK, Memory, PlainMemory};
 pub use open::{Corrupt, Family, Unreadable};
 pub use permissions::PermissionsView;

@@ -9,7 +9,7 @@ use xenstore_wire::Path;
 
 use super::arena::{Arena, FOR_CLEANER, SMALL_BLOCK};
 use super::block::{BLOCK_MAX, Directory, HEADER, NODE_OVERHEAD, SMALL_ENTRY, SMALL_MAX};
-use super::index_block::{INDEX_MAX, Sort};
+use super::index_block::{INDEX_MAX, NAMED_COUNT, NAMES_MAX, Sort};
 use super::memory::{CHUNK, Memory};
 use super::{Root, Tree};
 
@@ -147,8 +147,10 @@ impl<M: Memory> Tree<M> {
     fn index_cost(&self, directory: Directory<'_>) -> (usize, usize) {
         const HASH_BLOCK: usize = HEADER + INDEX_MAX * Sort::Hash.entry_size();
         const ORDER_BLOCK: usize = HEADER + INDEX_MAX * Sort::Order.entry_size();
+        /// What the names of a leaf take; a split or a merge writes two leaves.
+        const NAMES: usize = NAMED_COUNT + NAMES_MAX;
         match directory {
-            Directory::Small { .. } => (0, HASH_BLOCK + ORDER_BLOCK),
+            Directory::Small { .. } => (0, HASH_BLOCK + ORDER_BLOCK + NAMES),
             Directory::Large { by_hash, by_order, .. } => {
                 let levels = self.arena.index_height(by_hash);
                 let order_levels = self.arena.index_height(by_order).saturating_add(1);
@@ -156,6 +158,7 @@ impl<M: Memory> Tree<M> {
                 let edit = levels.saturating_add(1).saturating_mul(HASH_BLOCK);
                 let edit = edit
                     .saturating_add(order_levels.saturating_mul(ORDER_BLOCK))
+                    .saturating_add(weight(NAMES, NAMES > SMALL_BLOCK))
                     .saturating_mul(2);
                 (levels.saturating_mul(HASH_BLOCK), edit)
             }
