@@ -403,13 +403,23 @@ impl<'s, M: Memory> Decision<'s, M> {
                 dropped: self.dropped,
             });
         }
+        let server = self.server;
+        if let (Some((id, state)), 1) = (self.requester, self.told.len())
+            && let Some((_, told)) = self.told.get(&id).copied()
+            && self.charged.keys().all(|domid| *domid == state.domid)
+        {
+            // Most requests concern nobody else.
+            if let Some(domain) = server.domains.get(&state.domid).filter(|_| !self.caller.exempt()) {
+                self.warn_of_memory(state.domid, domain, told);
+            }
+            return;
+        }
         let mut concerned: BTreeMap<DomId, u64> = self.charged.keys().map(|domid| (*domid, 0)).collect();
         for (connection, (_, bytes)) in &self.told {
-            if let Some(state) = self.server.connections.get(connection) {
+            if let Some(state) = server.connections.get(connection) {
                 concerned.insert(state.domid, *bytes);
             }
         }
-        let server = self.server;
         for (domid, told) in concerned {
             if let Some(domain) = server.domains.get(&domid).filter(|_| !server.exempt(domid)) {
                 self.warn_of_memory(domid, domain, told);

@@ -73,7 +73,7 @@ impl<M: Memory> Tree<M> {
             Directory::Small { entries, .. } => {
                 let mut skip = from;
                 for (_, id) in small_entries(entries) {
-                    let name = self.arena.node(id).map_or(&[][..], |node| node.name);
+                    let name = Node::name_in(self.arena.block(id)).unwrap_or_default();
                     skip = match skip.checked_sub((name.len() as u64).saturating_add(1)) {
                         Some(beyond) => beyond,
                         None => {
@@ -93,23 +93,21 @@ impl<M: Memory> Tree<M> {
         part.complete
     }
 
-    fn append_large(&self, mut cursor: Cursor, mut skip: usize, by_hash: u32, part: &mut Part<'_>) {
-        let mut more = true;
-        while more && part.complete {
-            if let Some(names) = self.arena.index_names(&cursor) {
+    fn append_large(&self, cursor: Cursor, mut skip: usize, by_hash: u32, part: &mut Part<'_>) {
+        self.arena.index_leaves(cursor, |leaf, at| {
+            if let Some(names) = leaf.names_from(at) {
                 part.names(names.get(skip..).unwrap_or_default());
-                more = self.arena.index_next_leaf(&mut cursor);
-            } else {
-                let Some(entry) = self.arena.index_entry(&cursor) else {
-                    return;
-                };
+                skip = 0;
+                return part.complete;
+            }
+            for entry in leaf.iter().skip(at) {
                 let child = self.child_in_index(by_hash, entry.reference, |node| node.order == entry.key);
                 let name = child.map_or(&[][..], |node| node.name);
                 part.name(name.get(skip..).unwrap_or_default());
-                more = self.arena.index_next(&mut cursor);
+                skip = 0;
             }
-            skip = 0;
-        }
+            part.complete
+        });
     }
 }
 

@@ -282,15 +282,23 @@ impl<M: Memory> Arena<M> {
         step: impl Fn(usize, usize) -> Option<usize>,
         start: impl Fn(usize) -> usize,
     ) -> bool {
+        let leaf = cursor.trail.len();
+        self.index_step_above(cursor, leaf, step, start).is_some()
+    }
+
+    /// To the next position in the blocks above this depth, and from there down to a leaf, which comes out.
+    fn index_step_above(
+        &self,
+        cursor: &mut Cursor,
+        mut depth: usize,
+        step: impl Fn(usize, usize) -> Option<usize>,
+        start: impl Fn(usize) -> usize,
+    ) -> Option<IndexBlock<'_>> {
         // Upwards to the first block in which there is a next entry, then downwards along its edge.
-        let mut depth = cursor.trail.len();
         let turn = loop {
-            let Some(up) = depth.checked_sub(1) else { return false };
-            depth = up;
-            let Some(&(id, at)) = cursor.trail.get(depth) else {
-                return false;
-            };
-            let Some(block) = self.index(id) else { return false };
+            depth = depth.checked_sub(1)?;
+            let &(id, at) = cursor.trail.get(depth)?;
+            let block = self.index(id)?;
             if let Some(next) = step(at, block.len()) {
                 break (id, next, block);
             }
@@ -300,33 +308,39 @@ impl<M: Memory> Arena<M> {
         cursor.trail.push((id, at));
         let mut at = at;
         while block.level() > 0 {
-            let Some(entry) = block.get(at) else { return false };
-            let Some(below) = self.below(&block, entry) else {
-                return false;
-            };
+            let entry = block.get(at)?;
+            let below = self.below(&block, entry)?;
             at = start(below.len());
             cursor.trail.push((entry.reference, at));
             block = below;
         }
-        true
+        Some(block)
     }
 
-    /// The first position in the next leaf. False at the end.
-    pub(super) fn index_next_leaf(&self, cursor: &mut Cursor) -> bool {
-        if let Some((block, at)) = cursor.trail.last_mut() {
-            let length = self.index(*block).map_or(0, |leaf| leaf.len());
-            *at = length.saturating_sub(1);
+    /// Visits the leaf where the cursor stands, with where in it, and all behind it, each from its beginning, as long as `visit` says
+    /// so.
+    pub(super) fn index_leaves(&self, mut cursor: Cursor, mut visit: impl FnMut(IndexBlock<'_>, usize) -> bool) {
+        let here = cursor.trail.pop().and_then(|(id, at)| Some((self.index(id)?, at)));
+        if !here.is_some_and(|(leaf, at)| visit(leaf, at)) {
+            return;
         }
-        self.index_next(cursor)
-    }
-
-    /// The names of the leaf where the cursor stands, from its entry on; none if the leaf does not hold them.
-    pub(super) fn index_names(&self, cursor: &Cursor) -> Option<&[u8]> {
-        let &(block, at) = cursor.trail.last()?;
-        let leaf = self.index(block)?;
-        let before = leaf.iter().take(at);
-        let before = before.fold(0, |sum: usize, entry| sum.saturating_add(entry.bytes as usize));
-        leaf.names()?.get(before..)
+        while let Some(&(id, slot)) = cursor.trail.last() {
+            // The other leaves of the block above, which is looked up once for all of them.
+            let Some(above) = self.index(id) else { return };
+            for entry in above.iter().skip(slot.saturating_add(1)) {
+                if !self.below(&above, entry).is_some_and(|leaf| visit(leaf, 0)) {
+                    return;
+                }
+            }
+            // Then the first one of the next such block.
+            let depth = cursor.trail.len().saturating_sub(1);
+            let next = |at: usize, length| at.checked_add(1).filter(|next| *next < length);
+            let first = self.index_step_above(&mut cursor, depth, next, |_| 0);
+            if !first.is_some_and(|leaf| visit(leaf, 0)) {
+                return;
+            }
+            cursor.trail.pop();
+        }
     }
 
     fn index_place(&mut self, sort: Sort, level: u8, piece: &Piece<'_>) -> Result<u32, Exhausted> {

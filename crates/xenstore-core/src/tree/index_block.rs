@@ -89,6 +89,13 @@ impl<'a> IndexBlock<'a> {
         self.names
     }
 
+    /// The names of a leaf's children from the entry at this place on, if it has them.
+    pub(super) fn names_from(&self, at: usize) -> Option<&'a [u8]> {
+        let before = self.iter().take(at);
+        let before = before.fold(0, |sum: usize, entry| sum.saturating_add(entry.bytes as usize));
+        self.names?.get(before..)
+    }
+
     /// 0 = leaf.
     pub(super) const fn level(&self) -> u8 {
         self.level
@@ -174,6 +181,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::block::{is_intact, references, seal};
+    use super::super::checksum::crc32c;
     use super::*;
 
     #[test]
@@ -190,8 +198,8 @@ mod tests {
                 .collect();
             let mut out = Vec::new();
             IndexBlock::encode(sort, 1, &entries, None, &mut out);
-            seal(&mut out, 5);
-            assert!(is_intact(&out));
+            seal(&mut out, 5, crc32c);
+            assert!(is_intact(&out, crc32c));
             let block = IndexBlock::parse(&out).unwrap();
             assert_eq!(block.iter().collect::<Vec<_>>(), entries);
             let found: Vec<_> = [2, 3, 4, 5, 8, 9, 10].map(|key| block.last_at_most(key)).into();
@@ -216,7 +224,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             IndexBlock::encode(sort, level, &entries, Some(names), &mut out);
-            seal(&mut out, 5);
+            seal(&mut out, 5, crc32c);
             let block = IndexBlock::parse(&out).unwrap();
             assert_eq!(block.names(), kept);
             assert_eq!((block.len(), block.iter().collect::<Vec<_>>()), (2, entries.to_vec()));

@@ -193,7 +193,7 @@ fn check<M: Memory>(memory: &M, id: u32) -> Result<(u32, usize, &[u8]), Corrupt>
     let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
     let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;
     let end = at.saturating_add(length);
-    if !block::is_intact(block) {
+    if !block::is_intact(block, memory.crc32c()) {
         return Err(Corrupt::Checksum(id));
     }
     if owner != id || end > CHUNK {

@@ -244,6 +244,7 @@ fn an_update_never_writes_more_than_was_said_before() {
             continue;
         };
         let said = tree.cost_of(root, path(target), 304);
+        assert!(said <= tree.cost_at_most(path(target), 304), "{said} at {target}");
         tree.release(root);
         assert!(written <= said, "{written} > {said} at {target}");
         assert!(said < 40_000, "{said}");
