@@ -99,6 +99,9 @@ bed: image $(BED)
 test: check unit bed
 	@echo "== all tests passed"
 
+# Streams of the crash simulator: so many come to 10⁸ crash points. They take about four hours of two cores.
+CRASH_SEEDS ?= 6000
+
 test-long: check unit image $(BED)
 	@echo "== every scenario on every Xen, in both forms"
 	@$(BED) run
@@ -109,6 +112,8 @@ test-long: check unit image $(BED)
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p peer-tests --test differential
 	XENSTORE_KILLS=200 $(CARGO) test --locked -p xenstored-unix --test daemon a_kill_under_load_loses
 	XENSTORE_SEEDS=100 $(CARGO) test --locked -p fuzz-entry --test corpus
+	$(CARGO) test --locked -p cost-tests --test longest -- --ignored --nocapture
+	XENSTORE_FIRST=1000 XENSTORE_SEEDS=$(CRASH_SEEDS) $(CARGO) test --locked -p crash-tests --test every_store a_crash_before_any_store -- --nocapture
 	@$(MAKE) --no-print-directory mutations
 	@$(MAKE) --no-print-directory mutants
 	@echo "== all long tests passed"

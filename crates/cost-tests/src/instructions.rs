@@ -26,12 +26,6 @@ pub fn end_of_part(name: &str) {
     println!("{}", black_box(name));
 }
 
-/// Ends a request, inside of [`counted`]: what was counted since the last one is its sum.
-#[inline(never)]
-pub fn end_of_request() {
-    black_box(());
-}
-
 /// Why nothing was counted.
 #[derive(Debug)]
 pub enum Failure {
@@ -89,12 +83,7 @@ impl Drop for Scratch {
 /// Runs a program under callgrind. Gives the parts that it named, each with its instructions.
 pub fn count(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<Vec<(String, u64)>, Failure> {
     let profile = scratch.file("callgrind.out");
-    let said = run(
-        program,
-        arguments,
-        &profile,
-        "--dump-before=*instructions::end_of_part*",
-    )?;
+    let said = run(program, arguments, &profile)?;
     let mut parts = Vec::new();
     for (number, name) in said.lines().enumerate() {
         parts.push((name.to_owned(), sum_of(&profile, number + 1)?));
@@ -102,31 +91,11 @@ pub fn count(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<
     Ok(parts)
 }
 
-/// The same for each request. The program says for each part how many it had, and its name.
-pub fn count_each(program: &Path, arguments: &[String], scratch: &Scratch) -> Result<Vec<(String, Vec<u64>)>, Failure> {
-    let profile = scratch.file("callgrind.out");
-    let said = run(
-        program,
-        arguments,
-        &profile,
-        "--dump-before=*instructions::end_of_request*",
-    )?;
-    let (mut parts, mut last) = (Vec::new(), 0);
-    for line in said.lines() {
-        let (count, name) = line.split_once(' ').unwrap_or(("0", line));
-        let sums = (1..=count.parse().unwrap_or(0)).map(|number| sum_of(&profile, last + number));
-        let sums: Vec<u64> = sums.collect::<Result<_, _>>()?;
-        last += sums.len();
-        parts.push((name.to_owned(), sums));
-    }
-    Ok(parts)
-}
-
 /// What the program printed.
-fn run(program: &Path, arguments: &[String], profile: &Path, dump: &str) -> Result<String, Failure> {
+fn run(program: &Path, arguments: &[String], profile: &Path) -> Result<String, Failure> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*instructions::counted*"])
-        .args([dump, "--dump-line=no"])
+        .args(["--dump-before=*instructions::end_of_part*", "--dump-line=no"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(program)
         .args(arguments)

@@ -2,14 +2,16 @@
 //!
 //! [`machine`] is a machine whose clients are pipes in memory, [`desk`] the service on it with a client's view, [`pages`] durable
 //! pages that count who looks at them. [`host`] fills a store as a host with many domains would, [`operations`] are the requests
-//! whose cost is measured, [`instructions`] counts it, [`storm`] is the life of many VMs
+//! whose cost is measured, [`instructions`] counts it, [`longest`] finds the longest requests, [`durability`] takes the durable pages away, [`storm`] is the life of many VMs
 //! at once. Nothing here knows how the server works inside; the tests that use it lie beside it.
 #![forbid(unsafe_code)]
 
 pub mod desk;
 pub mod dice;
+pub mod durability;
 pub mod host;
 pub mod instructions;
+pub mod longest;
 pub mod machine;
 pub mod operations;
 pub mod pages;

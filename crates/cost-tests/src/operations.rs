@@ -194,28 +194,41 @@ impl Work {
     /// [`Work::run`], and `look` is called after each request with its number.
     pub fn run_each(&mut self, desk: &mut Desk, mut look: impl FnMut(&mut Desk, usize)) {
         let mut transaction = 0u32;
-        for (number, (bytes, inside)) in self.requests.iter_mut().enumerate() {
-            if *inside {
-                bytes[8..12].copy_from_slice(&transaction.to_le_bytes());
-            }
-            desk.send(self.client, bytes);
-            desk.settle();
-            let told = desk.told(self.client);
-            let kind = told.first().copied().unwrap_or(u8::MAX);
-            assert!(
-                u32::from(kind) != Error as u32 && u32::from(kind) == u32::from(bytes[0]),
-                "{} was answered {}",
-                String::from_utf8_lossy(&bytes[16..]),
-                String::from_utf8_lossy(told.get(16..).unwrap_or_default())
-            );
-            if u32::from(kind) == TransactionStart as u32 {
-                let digits = told[16..].iter().take_while(|byte| **byte != 0);
-                transaction = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-            }
-            if let Some(listener) = self.listener {
-                assert!(!desk.told(listener).is_empty(), "no event came");
-            }
+        for number in 0..self.requests.len() {
+            self.run_one(desk, number, &mut transaction);
             look(desk, number);
+        }
+    }
+
+    /// How many requests there are.
+    pub fn count(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Does one request, which is the next one. `transaction` is the one that was opened last.
+    pub fn run_one(&mut self, desk: &mut Desk, number: usize, transaction: &mut u32) {
+        let Some((bytes, inside)) = self.requests.get_mut(number) else {
+            return;
+        };
+        if *inside {
+            bytes[8..12].copy_from_slice(&transaction.to_le_bytes());
+        }
+        desk.send(self.client, bytes);
+        desk.settle();
+        let told = desk.told(self.client);
+        let kind = told.first().copied().unwrap_or(u8::MAX);
+        assert!(
+            u32::from(kind) != Error as u32 && u32::from(kind) == u32::from(bytes[0]),
+            "{} was answered {}",
+            String::from_utf8_lossy(&bytes[16..]),
+            String::from_utf8_lossy(told.get(16..).unwrap_or_default())
+        );
+        if u32::from(kind) == TransactionStart as u32 {
+            let digits = told[16..].iter().take_while(|byte| **byte != 0);
+            *transaction = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+        }
+        if let Some(listener) = self.listener {
+            assert!(!desk.told(listener).is_empty(), "no event came");
         }
     }
 }

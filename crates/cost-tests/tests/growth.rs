@@ -22,9 +22,6 @@ const MOST_OF_A_LIFE: f64 = 2.5;
 /// How often each operation is done: over several checkpoints.
 const TIMES: usize = 400;
 
-/// How often where each request is counted for itself.
-const TIMES_EACH: usize = 100;
-
 /// A life of the server begins with a checkpoint. So many operations of [`TIMES`] requests fit into its log before the next one, which
 /// costs as much as thousands of requests and would be charged to the few in whose time it falls.
 const OPERATIONS_IN_ONE_LIFE: usize = 4;
@@ -111,21 +108,6 @@ fn instructions_of(size: Size) -> Vec<f64> {
     costs
 }
 
-/// Instructions of the longest request of each operation. All are done in one life, so that checkpoints fall among them.
-fn longest_of(size: Size) -> Vec<f64> {
-    let scratch = Scratch::new(&format!("longest-{}", size.nodes)).unwrap();
-    let pages = scratch.file("pages");
-    fs::write(&pages, filled(size).into_bytes()).unwrap();
-    let mut arguments = vec!["each".to_owned(), pages.display().to_string()];
-    arguments.extend([size.nodes, size.watches, size.wide, TIMES_EACH].map(|number| number.to_string()));
-    arguments.extend(Operation::ALL.map(|operation| operation.name().to_owned()));
-    let counted = instructions::count_each(Path::new(env!("CARGO_BIN_EXE_measured")), &arguments, &scratch);
-    let counted = counted.unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!(counted.len(), Operation::ALL.len());
-    let longest = counted.iter().map(|(_, sums)| sums.iter().max().copied().unwrap_or(0));
-    longest.map(|sum| sum as f64).collect()
-}
-
 fn gate_instructions(sizes: &[Size]) {
     let costs = sizes.iter().map(|size| instructions_of(*size)).collect();
     let grown = by_operation("instructions", sizes, costs).print();
@@ -141,15 +123,6 @@ fn instructions_do_not_grow_with_the_store() {
 #[ignore = "takes minutes; `make test-long` runs it"]
 fn instructions_do_not_grow_up_to_a_million_nodes() {
     gate_instructions(&[SMALL, MIDDLE, LARGE, LARGEST]);
-}
-
-/// For people to read: which request is the longest is chance, and a checkpoint's length is that of what clients have open.
-#[test]
-#[ignore = "takes minutes; `make test-long` runs it"]
-fn the_longest_requests_in_instructions() {
-    let sizes = [SMALL, LARGE];
-    let costs = sizes.iter().map(|size| longest_of(*size)).collect();
-    let _not_gated = by_operation("instructions of the longest request", &sizes, costs).print();
 }
 
 #[test]

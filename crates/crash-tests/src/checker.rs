@@ -24,11 +24,9 @@ const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// Bytes that the shadow's tree may take.
 const SHADOW: usize = 4 << 20;
 /// Words of a ring page behind its rings that say something.
-const WORDS: usize = 8;
+pub const WORDS: usize = 8;
 /// A store of a recovery is a crash point, too, in one of so many recoveries.
 const NESTED: u32 = 64;
-/// Crashes that a changed history of the pages is tried at before it counts as not noticed.
-const PATIENCE: u32 = 60;
 
 /// The checksum of these bytes together.
 pub fn crc(parts: &[&[u8]]) -> [u8; 4] {
@@ -39,6 +37,9 @@ pub fn crc(parts: &[&[u8]]) -> [u8; 4] {
 
 /// The words of the ring pages of connected domains.
 pub type Rings = BTreeMap<u16, [u32; WORDS]>;
+
+/// The rings of connections.
+pub type Links<P> = Vec<(ConnectionId, RingLink<P>)>;
 
 /// A ring page without its rings: what a recovery looks at.
 struct Words(std::cell::RefCell<[u32; WORDS]>);
@@ -81,8 +82,13 @@ pub struct Figures {
     /// Stores left out by site: noticed, and not.
     pub dropped: BTreeMap<&'static str, (u64, u64)>,
     /// Stores that changed places with the one behind them, by their sites: noticed, and not.
-    pub swapped: BTreeMap<(&'static str, &'static str), (u64, u64)>,
+    pub swapped: Noticed,
+    /// Stores into rings that were made before a durable one that they should have come behind, at any distance: noticed, and not.
+    pub early: Noticed,
 }
+
+/// For two sites how often it was noticed, and not.
+pub type Noticed = BTreeMap<(&'static str, &'static str), (u64, u64)>;
 
 impl Figures {
     /// All crashes.
@@ -103,18 +109,13 @@ impl Figures {
             let sum = self.dropped.entry(key).or_default();
             *sum = (sum.0 + noticed, sum.1 + not);
         }
-        for (key, (noticed, not)) in &other.swapped {
-            let sum = self.swapped.entry(*key).or_default();
-            *sum = (sum.0 + noticed, sum.1 + not);
+        for (sums, counts) in [(&mut self.swapped, &other.swapped), (&mut self.early, &other.early)] {
+            for (key, (noticed, not)) in counts {
+                let sum = sums.entry(*key).or_default();
+                *sum = (sum.0 + noticed, sum.1 + not);
+            }
         }
     }
-}
-
-/// Pages from which one store was left out.
-struct Lacking {
-    site: &'static str,
-    memory: Extents,
-    patience: u32,
 }
 
 /// The checker of one stream.
@@ -130,11 +131,6 @@ pub struct Checker {
     last_record: Option<(u8, usize)>,
     expected: Option<Rc<Vec<u8>>>,
     random: Random,
-    /// One of so many stores is left out, or changes places: 0 = none.
-    pub mutants: u32,
-    lacking: Vec<Lacking>,
-    /// The last store, to change places with the next: its site, and the pages before it.
-    last: Option<(&'static str, Extents)>,
     /// It is not yet checked: the store is being made.
     pub live: bool,
     /// What was counted.
@@ -153,9 +149,6 @@ impl Checker {
             last_record: None,
             expected: None,
             random: Random::new(seed),
-            mutants: 0,
-            lacking: Vec::new(),
-            last: None,
             live: false,
             figures: Figures::default(),
         }
@@ -206,7 +199,6 @@ impl Checker {
         {
             self.tear(site, during, rings, at, bytes);
         }
-        self.try_mutants(rings, store);
     }
 
     /// The life ends in the middle of a store.
@@ -247,25 +239,7 @@ impl Checker {
 
     /// A store into the pages was made.
     pub fn stored(&mut self, at: usize, bytes: &[u8]) {
-        if self.live && self.mutants != 0 && self.random.one_in(self.mutants) && self.lacking.len() < 4 {
-            let site = self.site(at, bytes);
-            self.lacking.push(Lacking {
-                site,
-                memory: self.memory.clone(),
-                patience: PATIENCE,
-            });
-            self.last = Some((site, self.memory.clone()));
-            self.memory.write(at, bytes);
-            let before_last = self.lacking.len() - 1;
-            self.lacking[..before_last]
-                .iter_mut()
-                .for_each(|lacking| lacking.memory.write(at, bytes));
-        } else {
-            self.memory.write(at, bytes);
-            self.lacking
-                .iter_mut()
-                .for_each(|lacking| lacking.memory.write(at, bytes));
-        }
+        self.memory.write(at, bytes);
         if Layout::changes(at) {
             self.layout = Layout::of(&self.memory);
         }
@@ -294,7 +268,6 @@ impl Checker {
     /// Extents were added.
     pub fn grown(&mut self, extents: usize) {
         self.memory.add(extents);
-        self.lacking.iter_mut().for_each(|lacking| lacking.memory.add(extents));
         self.layout = Layout::of(&self.memory);
     }
 
@@ -380,43 +353,12 @@ impl Checker {
             );
         }
     }
-
-    /// Histories without a store, or with two that changed places, are crashed into, too: most must be noticed.
-    fn try_mutants(&mut self, rings: &Rings, store: Option<(usize, &[u8])>) {
-        if self.lacking.is_empty() && self.last.is_none() {
-            return;
-        }
-        let expected = self.expected();
-        let mut left = Vec::new();
-        for mut lacking in std::mem::take(&mut self.lacking) {
-            let noticed = tried(lacking.memory.clone(), rings, None, &expected).is_err();
-            lacking.patience -= 1;
-            let counts = self.figures.dropped.entry(lacking.site).or_default();
-            match (noticed, lacking.patience) {
-                (true, _) => counts.0 += 1,
-                (false, 0) => counts.1 += 1,
-                (false, _) => left.push(lacking),
-            }
-        }
-        self.lacking = left;
-        if let Some((first, mut memory)) = self.last.take()
-            && let Some((at, bytes)) = store
-        {
-            memory.write(at, bytes);
-            let noticed = tried(memory, rings, None, &expected).is_err();
-            let counts = self.figures.swapped.entry((first, self.site(at, bytes))).or_default();
-            if noticed {
-                counts.0 += 1;
-            } else {
-                counts.1 += 1;
-            }
-        }
-    }
 }
 
 /// Recovers from a copy of the pages and says whether that comes to what it must.
 pub fn tried(memory: Extents, rings: &Rings, moments: Option<Moments>, expected: &[u8]) -> Result<(), String> {
-    let store = recovered(memory, rings, moments)?;
+    let page = |domid| rings.get(&domid).map(|words| Words((*words).into()));
+    let (store, _) = reached(memory, moments, page)?;
     if canonical(store.server()) == *expected {
         Ok(())
     } else {
@@ -424,22 +366,26 @@ pub fn tried(memory: Extents, rings: &Rings, moments: Option<Moments>, expected:
     }
 }
 
-/// A server from these pages, with the rings asked.
-fn recovered(memory: Extents, rings: &Rings, moments: Option<Moments>) -> Result<Store<SimulatedPages>, String> {
+/// A server from these pages, and the rings of its connections, which were asked.
+pub fn reached<P: SharedPage>(
+    memory: Extents,
+    moments: Option<Moments>,
+    page: impl Fn(u16) -> Option<P>,
+) -> Result<(Store<SimulatedPages>, Links<P>), String> {
     let recovered = Store::recover(SimulatedPages::trial(memory, moments));
     let Recovered {
         mut store, publishing, ..
     } = recovered.map_err(|(_, lost)| format!("{lost:?}"))?;
     let mut shown: Vec<(ConnectionId, u32)> = Vec::new();
+    let mut links = Vec::new();
     for (connection, state) in store.server().connections() {
         let open = publishing.iter().find(|(id, _)| *id == connection);
         let open = open.map_or(0, |(_, bytes)| *bytes);
-        let ring = rings
-            .get(&state.domid.0)
-            .filter(|_| matches!(state.channel, Channel::Ring { .. }));
-        if let Some(ring) = ring {
-            let page = Words((*ring).into());
-            let (_, published) = RingLink::recover(page, state, open, 0);
+        let page = page(state.domid.0).filter(|_| matches!(state.channel, Channel::Ring { .. }));
+        if let Some(page) = page {
+            let features = store.server().features_of(state.domid);
+            let (link, published) = RingLink::recover(page, state, open, features);
+            links.push((connection, link));
             if published {
                 shown.push((connection, open));
             }
@@ -448,7 +394,7 @@ fn recovered(memory: Extents, rings: &Rings, moments: Option<Moments>) -> Result
     for (connection, bytes) in shown {
         store.published(connection, bytes);
     }
-    Ok(store)
+    Ok((store, links))
 }
 
 /// Where two states differ, as text, but for roots and peaks. If only nodes do, nothing is shown.

@@ -9,14 +9,17 @@ use std::rc::Rc;
 use model_tests::engine::{LinkEvent, Tested, configuration, state_of};
 use model_tests::model::{Life, PORT_MAX, PRIVILEGED, Settings};
 use seeded_random::Random;
-use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Server, Time, World};
+use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Fault, Server, Time, World};
 use xenstore_recovery::{DurablePages, Recovered, Store};
-use xenstore_ring::{MemoryPage, RING_SIZE, SharedPage, offset};
+use xenstore_ring::{ConnectionError, RING_SIZE, SharedPage, feature, offset};
 use xenstore_service::{Event, Machine, Reached, RingLink, Service};
-use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType};
+use xenstore_wire::{DomId, MessageType};
 
 use crate::checker::{Checker, Figures, Rings, words};
+use crate::client::Client;
 use crate::memory::{Extents, SimulatedPages, Watcher};
+use crate::mutants::{Faces, Mutants, What, copy};
+use crate::order::{Order, RingStore};
 use crate::site::ring_site;
 
 /// Extents to begin with.
@@ -30,80 +33,6 @@ const IN_A_ROW: u32 = 4;
 
 /// What a life ends with.
 struct Crash;
-
-/// A client and its ring page.
-struct Client {
-    page: MemoryPage,
-    /// What does not fit the ring yet.
-    outgoing: RefCell<VecDeque<u8>>,
-    /// What it has taken.
-    seen: RefCell<Vec<u8>>,
-    /// How far it has looked at what is published.
-    taken: Cell<u32>,
-    /// Bytes that it still takes.
-    room: Cell<usize>,
-}
-
-impl Client {
-    fn new() -> Client {
-        Client {
-            page: MemoryPage::new(),
-            outgoing: RefCell::default(),
-            seen: RefCell::default(),
-            taken: Cell::new(0),
-            room: Cell::new(usize::MAX),
-        }
-    }
-
-    /// Its streams begin anew.
-    fn begin(&self) {
-        self.outgoing.borrow_mut().clear();
-        self.seen.borrow_mut().clear();
-        self.taken.set(0);
-    }
-
-    /// Takes what is there, makes as much room as it will take, and sends what fits. True if the server must be told.
-    fn act(&self) -> bool {
-        if self.page.load(offset::CONNECTION) != 0 {
-            return false;
-        }
-        let shown = self.page.load(offset::RSP_PROD);
-        let fresh = shown.wrapping_sub(self.taken.get());
-        for at in 0..fresh {
-            let mut byte = [0];
-            let place = self.taken.get().wrapping_add(at) % RING_SIZE;
-            self.page.read(offset::RESPONSES + place as usize, &mut byte);
-            self.seen.borrow_mut().push(byte[0]);
-        }
-        self.taken.set(shown);
-        if self.room.get() != usize::MAX {
-            self.room.set(self.room.get().saturating_sub(fresh as usize));
-        }
-        let room = self.room.get().min(RING_SIZE as usize) as u32;
-        let left = shown.wrapping_sub(RING_SIZE - room);
-        let moved = self.page.load(offset::RSP_CONS) != left;
-        // All four indices are zero where it has just begun anew.
-        if moved {
-            self.page.store(offset::RSP_CONS, left);
-        }
-        self.send() || moved
-    }
-
-    fn send(&self) -> bool {
-        let (produced, consumed) = (self.page.load(offset::REQ_PROD), self.page.load(offset::REQ_CONS));
-        let room = RING_SIZE.saturating_sub(produced.wrapping_sub(consumed)) as usize;
-        let mut outgoing = self.outgoing.borrow_mut();
-        let now: Vec<u8> = outgoing.iter().take(room).copied().collect();
-        outgoing.drain(..now.len());
-        for (at, byte) in now.iter().enumerate() {
-            let place = produced.wrapping_add(at as u32) % RING_SIZE;
-            self.page.write(offset::REQUESTS + place as usize, &[*byte]);
-        }
-        self.page
-            .store(offset::REQ_PROD, produced.wrapping_add(now.len() as u32));
-        !now.is_empty()
-    }
-}
 
 /// What the hypervisor, the clients and the checker share.
 pub struct Host {
@@ -126,6 +55,10 @@ pub struct Host {
     fuse: Cell<u32>,
     /// The store of this site with this number is left out.
     left_out: Cell<Option<(&'static str, u32)>>,
+    /// Histories that are not the server's.
+    mutants: RefCell<Mutants>,
+    /// Two things that clients see change places.
+    order: RefCell<Order>,
 }
 
 impl Host {
@@ -137,17 +70,33 @@ impl Host {
             .collect()
     }
 
+    fn faces(&self) -> Faces {
+        let clients = self.clients.borrow();
+        let faces = clients
+            .iter()
+            .map(|(domid, client)| (*domid, Rc::new(copy(&client.page))));
+        faces.collect()
+    }
+
     /// Something that is durable or visible is about to happen. False: it is to be left out.
-    fn about_to(&self, site: &'static str, store: Option<(usize, &[u8])>) -> bool {
+    fn about_to(&self, site: &'static str, what: What<'_>) -> bool {
         let mut checker = self.checker.borrow_mut();
         if !checker.live {
             return true;
         }
         if self.tries {
             let rings = self.rings();
+            let store = match what {
+                What::Pages(at, bytes) => Some((at, bytes)),
+                _ => None,
+            };
             checker.point(site, self.during.get(), &rings, store);
         }
-        drop(checker);
+        let mut mutants = self.mutants.borrow_mut();
+        if mutants.wanted() {
+            mutants.before(&mut checker, site, what, &self.rings(), || self.faces());
+        }
+        drop((checker, mutants));
         match self.fuse.get() {
             0 => {}
             1 => {
@@ -166,6 +115,40 @@ impl Host {
                 true
             }
             _ => true,
+        }
+    }
+
+    /// A client can see this from now on; or what comes next first, if these are to change places.
+    fn in_order(&self, site: &'static str, store: RingStore) {
+        let (now, look) = self.order.borrow_mut().next(site, store);
+        for (number, store) in now.into_iter().enumerate() {
+            let (client, domid) = (Rc::clone(&store.client), store.domid);
+            self.make(store);
+            // A client may look at any time; between the two it does.
+            if look && number == 0 && client.act() {
+                self.kick(domid);
+            }
+        }
+    }
+
+    fn make(&self, store: RingStore) {
+        let before = store.client.page.load(offset::RSP_PROD);
+        match store.make() {
+            "ring producer" => {
+                let shown = store.client.page.load(offset::RSP_PROD).wrapping_sub(before);
+                self.checker.borrow_mut().published(store.domid, shown);
+            }
+            "ring restart" if store.at == offset::RSP_PROD => store.client.begin(),
+            "ring error" => {
+                store.client.outgoing.borrow_mut().clear();
+                store.client.begun.borrow_mut().clear();
+            }
+            "notify" => {
+                if store.client.notified() {
+                    self.kick(store.domid);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -200,13 +183,15 @@ impl Host {
 impl Watcher for Host {
     fn before(&self, at: usize, bytes: &[u8]) {
         let site = self.checker.borrow().site(at, bytes);
-        self.about_to(site, Some((at, bytes)));
+        self.about_to(site, What::Pages(at, bytes));
     }
     fn after(&self, at: usize, bytes: &[u8]) {
+        self.mutants.borrow_mut().stored(at, bytes);
         self.checker.borrow_mut().stored(at, bytes);
     }
     fn barrier(&self) {}
     fn grown(&self, extents: usize) {
+        self.mutants.borrow_mut().grown(extents);
         self.checker.borrow_mut().grown(extents);
     }
 }
@@ -220,25 +205,16 @@ pub struct ServerPage {
 
 impl SharedPage for ServerPage {
     fn load(&self, at: usize) -> u32 {
-        self.client.page.load(at)
+        let held = self.host.order.borrow().held(self.domid, at);
+        held.unwrap_or_else(|| self.client.page.load(at))
     }
 
     fn store(&self, at: usize, value: u32) {
+        let bytes = value.to_le_bytes();
         let site = ring_site(at, value);
-        if !self.host.about_to(site, None) {
-            return;
-        }
-        let before = self.client.page.load(at);
-        self.client.page.store(at, value);
-        match site {
-            "ring producer" => self
-                .host
-                .checker
-                .borrow_mut()
-                .published(self.domid, value.wrapping_sub(before)),
-            "ring restart" if at == offset::RSP_PROD => self.client.begin(),
-            "ring error" => self.client.outgoing.borrow_mut().clear(),
-            _ => {}
+        if self.host.about_to(site, What::Ring(self.domid, at, &bytes)) {
+            self.host
+                .in_order(site, RingStore::new(self.domid, &self.client, at, &bytes));
         }
     }
 
@@ -247,8 +223,9 @@ impl SharedPage for ServerPage {
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
-        if self.host.about_to("ring bytes", None) {
-            self.client.page.write(at, bytes);
+        if self.host.about_to("ring bytes", What::Ring(self.domid, at, bytes)) {
+            self.host
+                .in_order("ring bytes", RingStore::new(self.domid, &self.client, at, bytes));
         }
     }
 }
@@ -291,7 +268,7 @@ impl Machine for Simulated {
     }
 
     fn connect(&mut self, domid: DomId, port: u32, features: u32) -> Result<(Self::Link, Channel), ConnectFailure> {
-        self.0.about_to("connect", None);
+        self.0.about_to("connect", What::Machine);
         let state = self.domain(domid);
         if !state.exists || state.dead {
             return Err(ConnectFailure::Grant);
@@ -310,27 +287,25 @@ impl Machine for Simulated {
     }
 
     fn rebind(&mut self, old: Channel, domid: DomId, _port: u32) -> Result<Channel, ConnectFailure> {
-        self.0.about_to("rebind", None);
+        self.0.about_to("rebind", What::Machine);
         self.0.unbind(old);
         Ok(self.0.bind(domid.0))
     }
 
     fn disconnect(&mut self, _link: Self::Link, channel: Channel) {
-        self.0.about_to("disconnect", None);
+        self.0.about_to("disconnect", What::Machine);
         self.0.unbind(channel);
     }
 
     fn notify(&mut self, channel: Channel) {
-        if !self.0.about_to("notify", None) {
+        if !self.0.about_to("notify", What::Machine) {
             return;
         }
         let Channel::Ring { port } = channel else { return };
         let domid = self.0.bound.borrow().get(&port).copied();
         let client = domid.and_then(|domid| Some((domid, self.0.clients.borrow().get(&domid).cloned()?)));
-        if let Some((domid, client)) = client
-            && client.act()
-        {
-            self.0.kick(domid);
+        if let Some((domid, client)) = client {
+            self.0.in_order("notify", RingStore::new(domid, &client, 0, &[]));
         }
     }
 
@@ -354,8 +329,24 @@ pub struct Plan {
     pub lives: u32,
     /// One of so many stores is left out of a copy of the pages, and changes places with the next; 0 = none.
     pub mutants: u32,
+    /// Those that are left out are of this site.
+    pub only: Option<&'static str>,
     /// The store of this site with this number is left out.
     pub left_out: Option<(&'static str, u32)>,
+    /// What clients see first and second there changes places, the time with this number.
+    pub swapped: Option<(&'static str, &'static str, u32)>,
+}
+
+impl Plan {
+    /// Nothing happens to the server.
+    pub const QUIET: Plan = Plan {
+        tries: false,
+        lives: 0,
+        mutants: 0,
+        only: None,
+        left_out: None,
+        swapped: None,
+    };
 }
 
 /// The server and its host.
@@ -374,8 +365,7 @@ impl Engine {
     pub fn new(settings: &Settings, plan: Plan, seed: u64) -> Engine {
         let configuration = configuration(settings);
         let memory = Extents::new(FIRST);
-        let mut checker = Checker::new(configuration.clone(), memory.clone(), seed);
-        checker.mutants = plan.mutants;
+        let checker = Checker::new(configuration.clone(), memory.clone(), seed);
         let host = Rc::new(Host {
             now: Cell::default(),
             world: RefCell::new([(PRIVILEGED, DomainState::ALIVE)].into()),
@@ -391,6 +381,8 @@ impl Engine {
             tries: plan.tries,
             fuse: Cell::default(),
             left_out: Cell::default(),
+            mutants: RefCell::new(Mutants::new(plan.mutants, plan.only, seed)),
+            order: RefCell::default(),
         });
         let watcher: Rc<dyn Watcher> = host.clone();
         let store = Store::cold(configuration, SimulatedPages::watched(memory, MOST, watcher));
@@ -409,8 +401,11 @@ impl Engine {
         engine
             .service_mut()
             .adopt(DomId(PRIVILEGED), RingLink::adopt(page, settings.features), channel);
+        // Nobody is notified of a server that begins: whoever starts it waits for it.
+        engine.host.client(PRIVILEGED).notified();
         engine.settle();
         engine.host.left_out.set(plan.left_out);
+        *engine.host.order.borrow_mut() = Order::new(plan.swapped);
         engine
     }
 
@@ -422,6 +417,16 @@ impl Engine {
     /// The checker, to try more with what there is now.
     pub fn checker(&self) -> std::cell::RefMut<'_, Checker> {
         self.host.checker.borrow_mut()
+    }
+
+    /// Which things that clients see came one behind the other, in one ring.
+    pub fn pairs(&self) -> BTreeSet<(&'static str, &'static str)> {
+        self.host.order.borrow().pairs.clone()
+    }
+
+    /// The two that were to change places have done so.
+    pub fn swapped(&self) -> bool {
+        self.host.order.borrow().done()
     }
 
     /// The ring pages of the moment.
@@ -481,7 +486,12 @@ impl Engine {
                 if let Some(service) = &mut self.service {
                     service.settle();
                 }
-                if self.plan.left_out.is_none() {
+                let last = self.host.order.borrow_mut().release();
+                if let Some(last) = last {
+                    self.host.make(last);
+                }
+                self.clients_know();
+                if self.plan == Plan::QUIET || self.plan.left_out.is_none() && self.plan.swapped.is_none() {
                     let service = self.service.as_ref().unwrap_or_else(|| unreachable!("it has just run"));
                     self.host.checker.borrow_mut().same(service.server());
                 }
@@ -489,6 +499,26 @@ impl Engine {
             }
         }
         panic!("the server does not come to rest");
+    }
+
+    /// Each client knows what it is offered and whether it was given up, and why: it was notified since that was stored.
+    fn clients_know(&self) {
+        let server = self.server();
+        for (_, state) in server.connections() {
+            let features = server.features_of(state.domid);
+            let error = match state.ignored.filter(|_| features & feature::ERROR != 0) {
+                None => ConnectionError::None,
+                Some(Fault::RingIndex) => ConnectionError::RingIndex,
+                Some(Fault::Protocol | Fault::Poison) => ConnectionError::Protocol,
+            };
+            let told = self.host.client(state.domid.0).told.get();
+            assert_eq!(
+                told,
+                (features, error.code()),
+                "what domain {} knows of its features and of the error",
+                state.domid
+            );
+        }
     }
 
     fn arm(&mut self) {
@@ -563,18 +593,19 @@ impl Tested for Engine {
     }
 
     fn send(&mut self, domid: u16, bytes: &[u8]) {
-        let head = bytes.first_chunk::<HEADER_SIZE>().map(Header::parse);
+        let (head, in_parts) = self.host.client(domid).begin_to_send(bytes);
         let state = match head {
+            _ if in_parts => "in parts",
             Some(head) if head.transaction_id != 0 => "in a transaction",
-            Some(head) if bytes.len() == HEADER_SIZE + head.length as usize => self.state(),
-            _ => "in parts",
+            _ => self.state(),
         };
-        let kind = head.and_then(|head| MessageType::from_wire(head.kind));
-        self.during(kind.map_or("a part of a message", MessageType::name), state);
-        self.host.client(domid).outgoing.borrow_mut().extend(bytes);
+        let kind = head.map(|head| MessageType::from_wire(head.kind));
+        // One that no server knows is refused whatever its number.
+        let during = kind.map_or("a part of a message", |kind| kind.map_or("ERROR", MessageType::name));
+        self.during(during, state);
         // What is remembered of peaks depends on when a life ended, and some answers tell of it.
         let lives = self.plan.lives;
-        if kind == Some(MessageType::Control) {
+        if kind == Some(Some(MessageType::Control)) {
             self.plan.lives = 0;
         }
         self.act(domid);
@@ -594,6 +625,7 @@ impl Tested for Engine {
             }
             LinkEvent::Reconnect => {
                 client.begin();
+                client.waits.set(true);
                 page.store(offset::CONNECTION, 1);
                 "a reconnect"
             }
@@ -606,8 +638,8 @@ impl Tested for Engine {
         self.during(name, self.state());
         self.host.kick(domid);
         self.settle();
-        // It goes on with the room that it has.
-        if event != LinkEvent::Impossible {
+        // It goes on with the room that it has. One that asked waits until it is told.
+        if event == LinkEvent::Reset {
             self.act(domid);
         }
     }

@@ -410,8 +410,8 @@ impl<P: Pages> Memory for DurablePages<P> {
         let Some((extent, at)) = self.table_place(id) else {
             return 0;
         };
-        let entry = self.extent(extent).get(at..).and_then(|rest| rest.first_chunk::<4>());
-        let entry = entry.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let entry = self.pages.bytes(extent.saturating_mul(EXTENT).saturating_add(at), 4);
+        let entry = entry.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
         let location = entry & LOCATION;
         if checked(location) == entry { location } else { 0 }
     }
@@ -431,14 +431,35 @@ impl<P: Pages> Memory for DurablePages<P> {
 /// the same id and is whole. They are the remainder of the location, as a polynomial, by x⁴ + x + 1; that of 0 is 0.
 fn checked(location: u32) -> u32 {
     let location = location & LOCATION;
-    // x¹⁶ is x, x⁸ is x² + 1, and x⁴ is x + 1.
-    let rest = (location & 0xffff) ^ (location >> 16) << 1;
-    let rest = (rest & 0xff) ^ (rest >> 8) ^ (rest >> 8) << 2;
-    let rest = (rest & 0xff) ^ (rest >> 8) ^ (rest >> 8) << 2;
-    let rest = (rest & 0xf) ^ (rest >> 4) ^ (rest >> 4) << 1;
-    let rest = (rest & 0xf) ^ (rest >> 4) ^ (rest >> 4) << 1;
-    location | rest << 28
+    // x¹⁵ is 1, and x⁸ is x² + 1.
+    let rest = (location & 0x7fff) ^ location >> 15;
+    let rest = (rest & 0xff) ^ rest >> 8 ^ rest >> 8 << 2;
+    let rest = REMAINDERS.get(rest as usize & 0x1ff).copied().unwrap_or(0);
+    location | u32::from(rest) << 28
 }
+
+/// The remainders of all polynomials of nine bits. Every look at a block needs one.
+const REMAINDERS: [u8; 512] = {
+    // x⁴ is x + 1: those of sixteen after another differ by that of the next higher bits.
+    let mut table = [0u8; 512];
+    let mut rest = table.as_mut_slice();
+    let mut high = 0u8;
+    while let Some((sixteen, behind)) = rest.split_first_chunk_mut::<16>() {
+        let carried = high ^ high << 1;
+        let carried = (carried & 0xf) ^ carried >> 4 ^ (carried >> 4) << 1;
+        let carried = (carried & 0xf) ^ carried >> 4 ^ (carried >> 4) << 1;
+        let mut low = 0u8;
+        let mut places = sixteen.as_mut_slice();
+        while let Some((place, others)) = places.split_first_mut() {
+            *place = carried ^ low;
+            low = low.wrapping_add(1);
+            places = others;
+        }
+        high = high.wrapping_add(1);
+        rest = behind;
+    }
+    table
+};
 
 const fn index(kind: Kind) -> usize {
     (kind as usize).saturating_sub(1)
@@ -602,6 +623,13 @@ mod tests {
     fn entries_of_the_table_check_every_bit_of_themselves() {
         const { assert!(MOST * EXTENT <= LOCATION as usize) };
         assert_eq!(checked(0), 0);
+        // The remainder by x⁴ + x + 1, by long division.
+        for location in (0..LOCATION).step_by(12_345).chain((0..28).map(|bit| 1 << bit)) {
+            let rest = (4..28)
+                .rev()
+                .fold(location, |rest, bit| rest ^ (rest >> bit & 1) * (0b10011 << (bit - 4)));
+            assert_eq!(checked(location), location | rest << 28);
+        }
         for location in (0..LOCATION).step_by(98_765) {
             let whole = checked(location);
             assert_eq!(whole & LOCATION, location);

@@ -188,3 +188,16 @@ fn a_life_that_got_something_done_is_no_part_of_a_loop() {
         bytes = store.into_pages().bytes.clone();
     }
 }
+
+#[test]
+fn lives_that_get_nothing_done_lose_none_of_their_records() {
+    let (mut bytes, mut expected) = with_two_checkpoints();
+    for port in 0..LIVES_BEFORE_GIVING_UP {
+        let mut store = begin(bytes).map_err(|(_, lost)| lost).unwrap();
+        assert_eq!(ports(&store), expected, "life {port}");
+        // Durable, and shown to nobody yet: there is no note of it.
+        connect(&mut store, 100 + port);
+        expected = ports(&store);
+        bytes = store.into_pages().bytes.clone();
+    }
+}

@@ -166,7 +166,7 @@ impl<P: Pages> Store<P> {
 
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
     /// that does not lead to the last record that clients may know of, or has led to nothing [`LIVES_BEFORE_OLDER`] times, the
-    /// older checkpoint and the records of both logs: the same state by another road. If that does not get there either, nothing is
+    /// older checkpoint and the records of both logs: the same state by another road, if that still leads there. If neither gets there, nothing is
     /// given back, rather than a state that was left behind. On failure the pages come back unchanged; after [`Lost::Loop`] the
     /// count of lives begins anew.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
@@ -190,12 +190,14 @@ impl<P: Pages> Store<P> {
             .iter()
             .map(|(side, (_, state))| (*side, state.roots()))
             .collect();
+        // A road that ends before that checkpoint goes no further: the log that it went on in has begun anew behind it.
+        let newest = candidates.iter().map(|(_, (sequence, _))| *sequence).max();
         let mut farthest = None;
         for (side, (sequence, state)) in candidates {
             // Asked before anything is replayed: replaying makes use of what an older checkpoint needs.
             let reached = Log::behind(side, sequence).reaches(&pages);
             farthest = farthest.max(Some(reached));
-            let Some(noted) = noted.filter(|noted| noted.sequence <= reached) else {
+            let Some(noted) = noted.filter(|noted| noted.sequence <= reached && newest <= Some(reached)) else {
                 continue;
             };
             // Another crash may make the next life take the other road: until that is closed, what it needs is kept, too.

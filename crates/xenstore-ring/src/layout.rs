@@ -30,7 +30,7 @@ pub mod offset {
 }
 
 /// Values of the connection field.
-pub(crate) mod connection {
+pub mod connection {
     /// The steady state (`XENSTORE_CONNECTED`).
     pub const CONNECTED: u32 = 0;
     /// The client asked for a reconnect (`XENSTORE_RECONNECT`).

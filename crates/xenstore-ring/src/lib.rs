@@ -66,7 +66,7 @@ mod visit;
 pub use client::{ClientRing, ClientVisit};
 pub use fault::RingFault;
 pub use indices::{Epoch, Indices};
-pub use layout::{ConnectionError, PAGE_SIZE, RING_SIZE, feature, offset};
+pub use layout::{ConnectionError, PAGE_SIZE, RING_SIZE, connection, feature, offset};
 pub use memory_page::MemoryPage;
 pub use notify::freed_space_needs_notify;
 pub use page::SharedPage;

@@ -1,7 +1,7 @@
 //! How one client is reached: a stream of requests in, a stream of replies out.
 
 use xenstore_core::{Connection, Epoch, Fault};
-use xenstore_ring::{ConnectionError, Indices, RING_SIZE, ServerRing, SharedPage, Visit, offset};
+use xenstore_ring::{ConnectionError, Indices, RING_SIZE, ServerRing, SharedPage, Visit, connection, feature, offset};
 
 /// What a look at a client's channel found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ impl<P: SharedPage> RingLink<P> {
     /// Takes a ring up again after a crash. Its indices must be those that the connection's offsets ask for; what was
     /// committed as taken is shown as taken here. Also says whether the `publishing` bytes beyond `bytes_out` are visible.
     pub fn recover(page: P, state: &Connection, publishing: u32, features: u32) -> (Self, bool) {
-        if begins_anew(&page, state, publishing) {
+        if begins_anew(&page, state, publishing, features) {
             return (RingLink::fresh(page, features), false);
         }
         let at = |base: u32, offset: u64| base.wrapping_add(u32::try_from(offset & u64::from(u32::MAX)).unwrap_or(0));
@@ -116,12 +116,14 @@ impl<P: SharedPage> RingLink<P> {
 }
 
 /// The last life ended between the record of a new stream and the end of the ring's restart: nothing was taken or shown since,
-/// and the page still has the indices of the old stream, or its error.
-fn begins_anew(page: &impl SharedPage, state: &Connection, publishing: u32) -> bool {
+/// and the page still has the indices of the old stream, or its error, or has not let the client go. (A client that asks once more
+/// before it has sent anything gets what it asks for, too: there is nothing to forget.)
+fn begins_anew(page: &impl SharedPage, state: &Connection, publishing: u32, features: u32) -> bool {
     let untouched = state.bytes_in == 0 && state.bytes_out == 0 && publishing == 0;
     let restarted = state.epoch == Epoch::default() && state.ignored.is_none();
     let in_page = [offset::REQ_CONS, offset::RSP_PROD, offset::ERROR].map(|word| page.load(word));
-    restarted && untouched && in_page != [0; 3]
+    let waits = features & feature::RECONNECTION != 0 && page.load(offset::CONNECTION) == connection::RECONNECT;
+    restarted && untouched && (waits || in_page != [0; 3])
 }
 
 impl<P: SharedPage> Link for RingLink<P> {

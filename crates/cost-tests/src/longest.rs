@@ -1,0 +1,137 @@
+//! The longest requests, in instructions. Counting each request for itself would take days, because callgrind writes a whole profile
+//! for each. So requests are timed first, at full speed and several times, and those that took longest are counted in another
+//! pass, which does exactly the same.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use xenstore_wire::MessageType;
+
+use crate::desk::Desk;
+use crate::dice::Dice;
+use crate::host::{Host, Size};
+use crate::operations::Operation;
+
+/// Requests of each operation that are counted.
+const COUNTED: usize = 6;
+/// Passes at full speed. The machine does other things, too: the shortest time of a request counts.
+const PASSES: usize = 3;
+/// Nodes of each domain that make work when they go.
+const EXTRA: usize = 20;
+/// Domains whose extra nodes go.
+const LEAVERS: usize = 2000;
+
+/// The upkeep of the tree while requests come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upkeep {
+    /// It is done whenever a request comes.
+    Done,
+    /// Much was removed just before, all over the store.
+    Going,
+}
+
+impl Upkeep {
+    /// Its name, for a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Upkeep::Done => "done",
+            Upkeep::Going => "going",
+        }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Upkeep {
+        if name == "going" { Upkeep::Going } else { Upkeep::Done }
+    }
+}
+
+/// Pages of a filled store, in which some of each domain's nodes can go.
+pub fn filled(size: Size) -> Vec<u8> {
+    let mut desk = Desk::new(Host::bytes_for(size) + size.nodes * 40);
+    let host = Host::fill(&mut desk, size);
+    for domain in 0..host.domains() {
+        for node in 0..EXTRA {
+            let path = format!("{}/extra/{node}", host.home(domain));
+            desk.must(host.dom0, MessageType::Write, 0, &format!("{path}|extra"));
+        }
+    }
+    desk.rest();
+    desk.into_bytes()
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'o> {
+    /// In a store of this size.
+    pub size: Size,
+    /// How often each operation is.
+    pub times: usize,
+    /// Meanwhile.
+    pub upkeep: Upkeep,
+    /// In this order.
+    pub operations: &'o [Operation],
+}
+
+impl Pass<'_> {
+    /// Does it, with `around` called for each request. Returns the bytes of upkeep that were left to do at the end.
+    pub fn run(&self, pages: Vec<u8>, mut around: impl FnMut(Operation, usize, &mut dyn FnMut())) -> usize {
+        let (mut desk, host) = (Desk::resume(pages), Host::again(self.size));
+        let mut dice = Dice::new(1);
+        desk.rest();
+        for operation in self.operations {
+            let mut work = operation.prepare(&mut desk, &host, self.times, &mut dice);
+            let mut transaction = 0;
+            if self.upkeep == Upkeep::Going {
+                self.remove_much(&mut desk, &host);
+            }
+            for number in 0..work.count() {
+                if self.upkeep == Upkeep::Done {
+                    desk.rest();
+                }
+                around(*operation, number, &mut || {
+                    work.run_one(&mut desk, number, &mut transaction)
+                });
+            }
+        }
+        let figures = desk.server().tree().figures();
+        figures.dead_bytes + figures.doomed_blocks as usize
+    }
+
+    fn remove_much(&self, desk: &mut Desk, host: &Host) {
+        let leavers = LEAVERS.min(host.domains());
+        for domain in (0..leavers).map(|number| number * (host.domains() / leavers)) {
+            let extra = format!("{}/extra", host.home(domain));
+            let answer = desk.ask(host.dom0, MessageType::Rm, 0, format!("{extra}\0").as_bytes());
+            if answer.kind == MessageType::Error {
+                // It went before the last operation, and comes back.
+                desk.must(host.dom0, MessageType::Mkdir, 0, &format!("{extra}|"));
+            }
+        }
+    }
+
+    /// The requests that took longest, by operation.
+    pub fn slowest(&self, pages: &[u8]) -> BTreeMap<&'static str, Vec<usize>> {
+        let mut times: BTreeMap<(&str, usize), u128> = BTreeMap::new();
+        for _ in 0..PASSES {
+            self.run(pages.to_vec(), |operation, number, work| {
+                let start = Instant::now();
+                work();
+                let took = start.elapsed().as_nanos();
+                let least = times.entry((operation.name(), number)).or_insert(took);
+                *least = took.min(*least);
+            });
+        }
+        let mut slowest = BTreeMap::new();
+        for operation in self.operations {
+            let name = operation.name();
+            let mut requests: Vec<(u128, usize)> = times
+                .iter()
+                .filter(|((of, _), _)| *of == name)
+                .map(|((_, number), took)| (*took, *number))
+                .collect();
+            requests.sort_unstable_by(|a, b| b.cmp(a));
+            slowest.insert(name, requests.iter().take(COUNTED).map(|(_, number)| *number).collect());
+        }
+        slowest
+    }
+}
