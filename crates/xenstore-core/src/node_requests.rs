@@ -8,7 +8,7 @@ use xenstore_wire::{
     resolve_with_special, strings,
 };
 
-use crate::decision::{Answer, Decision, Outcome};
+use crate::decision::{Answer, Decision, Outcome, payload_of};
 use crate::overlay::{Found, View};
 use crate::policy::{Caller, Entries, Object, Rights};
 use crate::quota::Limit;
@@ -113,7 +113,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     pub fn read(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
         let node = self.ask(&path, Facets::VALUE)?;
-        Ok(Answer::Reply(node.value().to_vec()))
+        Ok(Answer::bytes(node.value()))
     }
 
     pub fn directory(&mut self, payload: &[u8]) -> Outcome {
@@ -123,7 +123,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         if node.child_names_len() > PAYLOAD_MAX as u64 {
             return Err(Errno::E2BIG);
         }
-        let mut names = Vec::with_capacity(usize::try_from(node.child_names_len()).unwrap_or(0));
+        let mut names = payload_of(usize::try_from(node.child_names_len()).unwrap_or(0));
         let _all = tree.append_names(node, 0, PAYLOAD_MAX, &mut names);
         Ok(Answer::Reply(names))
     }
