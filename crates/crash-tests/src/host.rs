@@ -143,11 +143,7 @@ impl Host {
                 store.client.outgoing.borrow_mut().clear();
                 store.client.begun.borrow_mut().clear();
             }
-            "notify" => {
-                if store.client.notified() {
-                    self.kick(store.domid);
-                }
-            }
+            "notify" if store.client.notified() => self.kick(store.domid),
             _ => {}
         }
     }
@@ -276,7 +272,7 @@ impl Machine for Simulated {
         if port > PORT_MAX {
             return Err(ConnectFailure::EventChannel);
         }
-        let client = Rc::new(Client::new());
+        let client = Rc::new(Client::default());
         self.0.clients.borrow_mut().insert(domid.0, Rc::clone(&client));
         let page = ServerPage {
             domid: domid.0,
@@ -374,7 +370,7 @@ impl Engine {
             pending: RefCell::default(),
             bound: RefCell::default(),
             last_port: Cell::default(),
-            clients: RefCell::new([(PRIVILEGED, Rc::new(Client::new()))].into()),
+            clients: RefCell::new([(PRIVILEGED, Rc::new(Client::default()))].into()),
             log: RefCell::default(),
             checker: RefCell::new(checker),
             during: Cell::new(("the start", "nothing else")),

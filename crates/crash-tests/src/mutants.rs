@@ -234,7 +234,7 @@ impl Mutants {
         for overtaken in &mut self.overtaken {
             overtaken.age += 1;
             let next = overtaken.age == 1;
-            if !next && !(into_ring && overtaken.is_durable()) || overtaken.meets(what) {
+            if !(next || into_ring && overtaken.is_durable()) || overtaken.meets(what) {
                 continue;
             }
             if let Some(between) = overtaken.left.with(what) {
