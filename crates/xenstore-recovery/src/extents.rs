@@ -625,9 +625,9 @@ mod tests {
         assert_eq!(checked(0), 0);
         // The remainder by x⁴ + x + 1, by long division.
         for location in (0..LOCATION).step_by(12_345).chain((0..28).map(|bit| 1 << bit)) {
-            let rest = (4..28)
-                .rev()
-                .fold(location, |rest, bit| rest ^ ((rest >> bit & 1) * (0b10011 << (bit - 4))));
+            let rest = (4..28).rev().fold(location, |rest, bit| {
+                rest ^ ((rest >> bit & 1) * (0b10011 << (bit - 4)))
+            });
             assert_eq!(checked(location), location | rest << 28);
         }
         for location in (0..LOCATION).step_by(98_765) {
