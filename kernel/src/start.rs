@@ -307,7 +307,10 @@ fn connect_privileged(
     Ok((page, port))
 }
 
+/// Says why, also where Xen keeps it: with the store gone, nobody in dom0 may be able to look at the console.
 fn give_up(log: &mut Log, reason: CannotStart) -> ! {
-    log.line(&format!("cannot start: {reason}"));
+    let why = format!("cannot start: {reason}");
+    log.line(&why);
+    console::xen_log_line(&why);
     shutdown::crash()
 }

@@ -178,6 +178,18 @@ pub fn report(bytes: &[u8]) -> usize {
     written
 }
 
+/// One line for Xen's own log, as far as Xen takes any from this domain: from PVH by the debug port, from PV in debug builds only.
+pub fn xen_log_line(line: &str) {
+    if DEBUG_PORT.load(Ordering::Relaxed) && !XEN_LOG.load(Ordering::Relaxed) {
+        debug_port(line.as_bytes());
+        debug_port(b"\n");
+    } else if !RING.load(Ordering::Relaxed).is_null() {
+        // Where the ring is the console, Xen's log was not asked yet.
+        xen_log(line.as_bytes());
+        xen_log(b"\n");
+    }
+}
+
 /// [`emergency`] as a formatter.
 #[derive(Debug)]
 pub struct Emergency;
