@@ -132,7 +132,7 @@ mod tests {
             return;
         };
         assert_eq!(crc32c(0, b"123456789"), 0xE306_9283);
-        let bytes: std::vec::Vec<u8> = (0..2000u32).map(|number| (number * 37 >> 2) as u8).collect();
+        let bytes: std::vec::Vec<u8> = (0..2000u32).map(|number| ((number * 37) >> 2) as u8).collect();
         for length in 0..bytes.len() {
             let (front, back) = bytes.split_at(length);
             assert_eq!(crc32c(0, front), by_definition(0, front));
