@@ -97,7 +97,7 @@ const fn zeros() -> [[u32; 256]; 4] {
     while entry < 4 * 256 {
         let mut bit = 0;
         while bit < 8 {
-            if (entry % 256) >> bit & 1 == 1 {
+            if ((entry % 256) >> bit) & 1 == 1 {
                 table[entry / 256][entry % 256] ^= of_bit[entry / 256 * 8 + bit];
             }
             bit += 1;

@@ -128,11 +128,9 @@ impl Log {
 
 /// The frame of a body.
 fn frame(sequence: u64, body: &[u8], crc32c: Crc32c) -> [u8; FRAME] {
-    let mut frame = [0; FRAME];
-    let (head, crc) = frame.split_at_mut(FRAME.saturating_sub(4));
-    let (number, length) = head.split_at_mut(8);
-    number.copy_from_slice(&sequence.to_le_bytes());
-    length.copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-    crc.copy_from_slice(&crc32c(crc32c(0, head), body).to_le_bytes());
-    frame
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let head = u128::from(sequence) | u128::from(length) << 64;
+    let bytes = head.to_le_bytes();
+    let crc = crc32c(crc32c(0, bytes.get(..12).unwrap_or_default()), body);
+    (head | u128::from(crc) << 96).to_le_bytes()
 }

@@ -27,13 +27,14 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn emit(self, crc32c: Crc32c) -> [u8; HALF] {
+        let whose = u128::from(self.connection.0) | u128::from(self.resets) << 32 | u128::from(self.from) << 64;
+        let to = u128::from(self.to);
+        let crc = crc32c(0, &whose.to_le_bytes());
+        let crc = crc32c(crc, to.to_le_bytes().get(..12).unwrap_or_default());
         let mut bytes = [0u8; HALF];
-        let whose = u64::from(self.connection.0) | u64::from(self.resets) << 32;
-        for (place, word) in bytes.chunks_exact_mut(8).zip([whose, self.from, self.to]) {
+        for (place, word) in bytes.chunks_exact_mut(16).zip([whose, to | u128::from(crc) << 96]) {
             place.copy_from_slice(&word.to_le_bytes());
         }
-        let (body, crc) = bytes.split_at_mut(HALF.saturating_sub(4));
-        crc.copy_from_slice(&crc32c(0, body).to_le_bytes());
         bytes
     }
 

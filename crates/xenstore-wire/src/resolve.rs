@@ -86,7 +86,7 @@ pub fn resolve_with_special(bytes: &[u8], own: DomId, limit: Option<usize>) -> R
 fn push_number(text: &mut String, number: u16) {
     let mut rest = number;
     let digits: [u8; 5] = core::array::from_fn(|_| {
-        let digit = (rest % 10) as u8;
+        let digit = u8::try_from(rest % 10).unwrap_or(0);
         rest /= 10;
         digit
     });
