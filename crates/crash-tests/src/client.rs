@@ -26,9 +26,9 @@ pub struct Client {
     pub told: Cell<(u32, u32)>,
 }
 
-impl Client {
+impl Default for Client {
     /// With a page of zeros.
-    pub fn new() -> Client {
+    fn default() -> Client {
         Client {
             page: MemoryPage::new(),
             outgoing: RefCell::default(),
@@ -40,7 +40,9 @@ impl Client {
             told: Cell::default(),
         }
     }
+}
 
+impl Client {
     /// Its streams begin anew.
     pub fn begin(&self) {
         self.outgoing.borrow_mut().clear();

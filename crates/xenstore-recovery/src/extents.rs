@@ -433,14 +433,14 @@ fn checked(location: u32) -> u32 {
 const REMAINDERS: [u8; 512] = {
     // x⁴ is x + 1: those of sixteen after another differ by that of the next higher bits.
     let mut table = [0u8; 512];
-    let mut rest = table.as_mut_slice();
+    let mut rest: &mut [u8] = &mut table;
     let mut high = 0u8;
     while let Some((sixteen, behind)) = rest.split_first_chunk_mut::<16>() {
         let carried = high ^ high << 1;
         let carried = (carried & 0xf) ^ carried >> 4 ^ (carried >> 4) << 1;
         let carried = (carried & 0xf) ^ carried >> 4 ^ (carried >> 4) << 1;
         let mut low = 0u8;
-        let mut places = sixteen.as_mut_slice();
+        let mut places: &mut [u8] = sixteen;
         while let Some((place, others)) = places.split_first_mut() {
             *place = carried ^ low;
             low = low.wrapping_add(1);
@@ -616,9 +616,9 @@ mod tests {
         assert_eq!(checked(0), 0);
         // The remainder by x⁴ + x + 1, by long division.
         for location in (0..LOCATION).step_by(12_345).chain((0..28).map(|bit| 1 << bit)) {
-            let rest = (4..28)
-                .rev()
-                .fold(location, |rest, bit| rest ^ (rest >> bit & 1) * (0b10011 << (bit - 4)));
+            let rest = (4..28).rev().fold(location, |rest, bit| {
+                rest ^ ((rest >> bit & 1) * (0b10011 << (bit - 4)))
+            });
             assert_eq!(checked(location), location | rest << 28);
         }
         for location in (0..LOCATION).step_by(98_765) {
