@@ -16,17 +16,16 @@ use crate::operations::Operation;
 const COUNTED: usize = 6;
 /// Passes at full speed. The machine does other things, too: the shortest time of a request counts.
 const PASSES: usize = 3;
-/// Nodes of each domain that make work when they go.
-const EXTRA: usize = 20;
-/// Domains whose extra nodes go.
-const LEAVERS: usize = 2000;
+/// Trees that can go, one for each operation, and the directories in each, and the nodes in each of these: more than is tidied up
+/// during the requests.
+const EXTRA: [usize; 3] = [5, 60, 1000];
 
 /// The upkeep of the tree while requests come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Upkeep {
     /// It is done whenever a request comes.
     Done,
-    /// Much was removed just before, all over the store.
+    /// A large tree was removed just before each operation.
     Going,
 }
 
@@ -47,16 +46,30 @@ impl Upkeep {
 
 /// Pages of a filled store, in which some of each domain's nodes can go.
 pub fn filled(size: Size) -> Vec<u8> {
-    let mut desk = Desk::new(Host::bytes_for(size) + size.nodes * 40);
+    let [trees, directories, nodes] = EXTRA;
+    let mut desk = Desk::new(Host::bytes_for(size) + trees * directories * nodes * 160);
     let host = Host::fill(&mut desk, size);
-    for domain in 0..host.domains() {
-        for node in 0..EXTRA {
-            let path = format!("{}/extra/{node}", host.home(domain));
-            desk.must(host.dom0, MessageType::Write, 0, &format!("{path}|extra"));
+    for tree in 0..trees {
+        for directory in 0..directories {
+            for node in 0..nodes {
+                let path = format!("/extra/{tree}/{directory}/{node}");
+                desk.must(host.dom0, MessageType::Write, 0, &format!("{path}|extra"));
+            }
         }
     }
     desk.rest();
     desk.into_bytes()
+}
+
+/// Removes one of the trees. Checkpoints keep what they were made of, so the upkeep begins once both are newer.
+fn begin_upkeep(desk: &mut Desk, host: &Host, tree: usize) {
+    desk.must(host.dom0, MessageType::Rm, 0, &format!("/extra/{tree}|"));
+    let mut written = 0;
+    while (desk.server().tree().figures().doomed_blocks as usize) < EXTRA[2] {
+        written += 1;
+        assert!(written < 100_000, "nothing is tidied up");
+        desk.must(host.dom0, MessageType::Write, 0, &format!("/extra/written|{written}"));
+    }
 }
 
 /// What is done.
@@ -73,16 +86,16 @@ pub struct Pass<'o> {
 }
 
 impl Pass<'_> {
-    /// Does it, with `around` called for each request. Returns the bytes of upkeep that were left to do at the end.
-    pub fn run(&self, pages: Vec<u8>, mut around: impl FnMut(Operation, usize, &mut dyn FnMut())) -> usize {
+    /// Does it, with `around` called for each request. Where upkeep is to go on, it must have lasted.
+    pub fn run(&self, pages: Vec<u8>, mut around: impl FnMut(Operation, usize, &mut dyn FnMut())) {
         let (mut desk, host) = (Desk::resume(pages), Host::again(self.size));
         let mut dice = Dice::new(1);
         desk.rest();
-        for operation in self.operations {
+        for (number, operation) in self.operations.iter().enumerate() {
             let mut work = operation.prepare(&mut desk, &host, self.times, &mut dice);
             let mut transaction = 0;
             if self.upkeep == Upkeep::Going {
-                self.remove_much(&mut desk, &host);
+                begin_upkeep(&mut desk, &host, number);
             }
             for number in 0..work.count() {
                 if self.upkeep == Upkeep::Done {
@@ -92,20 +105,13 @@ impl Pass<'_> {
                     work.run_one(&mut desk, number, &mut transaction)
                 });
             }
-        }
-        let figures = desk.server().tree().figures();
-        figures.dead_bytes + figures.doomed_blocks as usize
-    }
-
-    fn remove_much(&self, desk: &mut Desk, host: &Host) {
-        let leavers = LEAVERS.min(host.domains());
-        for domain in (0..leavers).map(|number| number * (host.domains() / leavers)) {
-            let extra = format!("{}/extra", host.home(domain));
-            let answer = desk.ask(host.dom0, MessageType::Rm, 0, format!("{extra}\0").as_bytes());
-            if answer.kind == MessageType::Error {
-                // It went before the last operation, and comes back.
-                desk.must(host.dom0, MessageType::Mkdir, 0, &format!("{extra}|"));
-            }
+            let left = desk.server().tree().figures().doomed_blocks;
+            let name = operation.name();
+            assert!(
+                self.upkeep == Upkeep::Done || left > 0,
+                "the upkeep came to an end during {name}"
+            );
+            desk.rest();
         }
     }
 

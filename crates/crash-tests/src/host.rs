@@ -17,6 +17,7 @@ use xenstore_wire::{DomId, MessageType};
 
 use crate::checker::{Checker, Figures, Rings, words};
 use crate::client::Client;
+use crate::left_out::{Noticed, leave_out};
 use crate::memory::{Extents, SimulatedPages, Watcher};
 use crate::mutants::{Faces, Mutants, What, copy};
 use crate::order::{Order, RingStore};
@@ -59,6 +60,11 @@ pub struct Host {
     mutants: RefCell<Mutants>,
     /// Two things that clients see change places.
     order: RefCell<Order>,
+    /// Before one of so many stores each saved field is left out; so many are left.
+    fields: (u32, Cell<u32>),
+    /// What came of that.
+    noticed: RefCell<Noticed>,
+    last_site: Cell<&'static str>,
 }
 
 impl Host {
@@ -95,6 +101,15 @@ impl Host {
         let mut mutants = self.mutants.borrow_mut();
         if mutants.wanted() {
             mutants.before(&mut checker, site, what, &self.rings(), || self.faces());
+        }
+        if self.fields.0 != 0 {
+            // Where a checkpoint is all there is, always.
+            let fresh = self.last_site.replace(site) == "checkpoint head";
+            self.fields.1.set(self.fields.1.get() - 1);
+            if self.fields.1.get() == 0 || fresh {
+                self.fields.1.set(self.fields.0);
+                leave_out(&mut checker, &self.rings(), &mut self.noticed.borrow_mut());
+            }
         }
         drop((checker, mutants));
         match self.fuse.get() {
@@ -331,6 +346,8 @@ pub struct Plan {
     pub left_out: Option<(&'static str, u32)>,
     /// What clients see first and second there changes places, the time with this number.
     pub swapped: Option<(&'static str, &'static str, u32)>,
+    /// Before one of so many stores each saved field is left out in turn; 0 = never.
+    pub fields: u32,
 }
 
 impl Plan {
@@ -342,6 +359,7 @@ impl Plan {
         only: None,
         left_out: None,
         swapped: None,
+        fields: 0,
     };
 }
 
@@ -379,6 +397,9 @@ impl Engine {
             left_out: Cell::default(),
             mutants: RefCell::new(Mutants::new(plan.mutants, plan.only, seed)),
             order: RefCell::default(),
+            fields: (plan.fields, Cell::new(plan.fields)),
+            noticed: RefCell::default(),
+            last_site: Cell::new(""),
         });
         let watcher: Rc<dyn Watcher> = host.clone();
         let store = Store::cold(configuration, SimulatedPages::watched(memory, MOST, watcher));
@@ -410,9 +431,9 @@ impl Engine {
         self.host.checker.borrow().figures.clone()
     }
 
-    /// The checker, to try more with what there is now.
-    pub fn checker(&self) -> std::cell::RefMut<'_, Checker> {
-        self.host.checker.borrow_mut()
+    /// How often the lack of a saved field was noticed, and how often not.
+    pub fn noticed(&self) -> Noticed {
+        self.host.noticed.borrow().clone()
     }
 
     /// Which things that clients see came one behind the other, in one ring.
@@ -423,11 +444,6 @@ impl Engine {
     /// The two that were to change places have done so.
     pub fn swapped(&self) -> bool {
         self.host.order.borrow().done()
-    }
-
-    /// The ring pages of the moment.
-    pub fn rings(&self) -> Rings {
-        self.host.rings()
     }
 
     fn page(&self, domid: u16) -> ServerPage {

@@ -234,7 +234,8 @@ impl Mutants {
         for overtaken in &mut self.overtaken {
             overtaken.age += 1;
             let next = overtaken.age == 1;
-            if !(next || into_ring && overtaken.is_durable()) || overtaken.meets(what) {
+            let overtakes = next || into_ring && overtaken.is_durable();
+            if !overtakes || overtaken.meets(what) {
                 continue;
             }
             if let Some(between) = overtaken.left.with(what) {
