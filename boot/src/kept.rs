@@ -20,6 +20,8 @@ pub const END_BYTES: usize = 320;
 pub struct End {
     bytes: [u8; END_BYTES],
     length: usize,
+    /// The start had come so far that it served.
+    pub served: bool,
 }
 
 impl End {
@@ -27,6 +29,7 @@ impl End {
         End {
             bytes: [0; END_BYTES],
             length: 0,
+            served: false,
         }
     }
 
@@ -64,9 +67,8 @@ pub enum ConsolePlace {
 /// Facts of the cold start.
 pub struct Kept {
     pub restarts: u32,
-    /// System time at which `recent_restarts` began to be counted.
-    pub restarts_since: u64,
-    pub recent_restarts: u32,
+    /// Starts in a row that ended before they served.
+    pub starts_in_vain: u32,
     /// How the start before this one ended.
     pub last_end: End,
     pub command_line: [u8; COMMAND_LINE_BYTES],
@@ -123,7 +125,13 @@ pub fn note_end(how: fmt::Arguments<'_>) {
     }
 }
 
-/// Takes what [`note_end`] noted.
+/// Notes that this start came so far that it served.
+pub fn note_served() {
+    // SAFETY: as in `note_end`; what has served had a cold start.
+    unsafe { (*END.0.get()).assume_init_mut() }.served = true;
+}
+
+/// Takes what [`note_end`] and [`note_served`] noted.
 ///
 /// # Safety
 /// A cold start has filled it.

@@ -24,14 +24,23 @@ impl Write for Text {
     }
 }
 
-/// Says something to every console there is.
+/// Says something: to every console there is if this is the end, else only as far as nobody has to wait for it.
 pub fn say(text: fmt::Arguments<'_>) {
+    say_to(if goes_on() { console::report } else { emergency }, text);
+}
+
+fn emergency(bytes: &[u8]) -> usize {
+    console::emergency(bytes);
+    bytes.len()
+}
+
+fn say_to(console: fn(&[u8]) -> usize, text: fmt::Arguments<'_>) {
     let mut whole = Text {
         bytes: [0; 1536],
         length: 0,
     };
     let _ = whole.write_fmt(text);
-    console::emergency(&whole.bytes[..whole.length]);
+    console(&whole.bytes[..whole.length]);
 }
 
 #[panic_handler]
@@ -53,7 +62,10 @@ pub fn fail(why: fmt::Arguments<'_>) -> ! {
 
 /// There have been starts enough: says why, and ends the domain.
 pub fn give_up(why: fmt::Arguments<'_>) -> ! {
-    say(format_args!(concat!(env!("CARGO_BIN_NAME"), " gives up: {}\n"), why));
+    say_to(
+        emergency,
+        format_args!(concat!(env!("CARGO_BIN_NAME"), " gives up: {}\n"), why),
+    );
     shutdown::crash()
 }
 
@@ -65,6 +77,9 @@ pub fn goes_on() -> bool {
 /// Ends this start.
 pub fn end() -> ! {
     if goes_on() {
+        if restart::allowed() {
+            kept::note_served();
+        }
         entry::warm_start();
     }
     if hypercall::available() {

@@ -15,7 +15,7 @@ use xen_bindings::events::Events;
 use xen_bindings::evtchn::Port;
 use xen_bindings::grant::Windows;
 use xen_bindings::memory::MemoryFigures;
-use xen_bindings::{Mode, Platform, Window, hypercall, shared_info, time};
+use xen_bindings::{Mode, Platform, Window, hypercall, shared_info};
 
 /// What a cold start finds out, apart from free memory.
 pub struct Facts {
@@ -84,8 +84,7 @@ unsafe fn cold(mode: Mode, start_info: u64) {
     }
     let kept = Kept {
         restarts: 0,
-        restarts_since: 0,
-        recent_restarts: 0,
+        starts_in_vain: 0,
         last_end: End::new(),
         command_line: facts.command_line,
         command_line_length: facts.command_line_length,
@@ -130,6 +129,10 @@ fn warm(mode: Mode) {
     kept.restarts = kept.restarts.saturating_add(1);
     // SAFETY: as above.
     kept.last_end = unsafe { kept::take_end() };
+    kept.starts_in_vain = match kept.last_end.served {
+        true => 0,
+        false => kept.starts_in_vain.saturating_add(1),
+    };
     match kept.console {
         // SAFETY: the cold start's mapping is still there.
         ConsolePlace::Ring { port } => unsafe { console::install_ring(CONSOLE as *mut XenconsInterface, Port(port)) },
@@ -140,21 +143,9 @@ fn warm(mode: Mode) {
     }
 }
 
-/// Restarts in place that are accepted within [`RESTARTS_WITHIN`]: more are a crash loop, and the domain ends.
-const RESTARTS_AT_MOST: u32 = 100;
-/// Nanoseconds.
-const RESTARTS_WITHIN: u64 = 10_000_000_000;
-
-/// Counts this restart; true if there were too many in too short a time.
-fn note_restart(kept: &mut Kept) -> bool {
-    let now = time::now_ns();
-    if now.saturating_sub(kept.restarts_since) > RESTARTS_WITHIN {
-        kept.restarts_since = now;
-        kept.recent_restarts = 0;
-    }
-    kept.recent_restarts = kept.recent_restarts.saturating_add(1);
-    kept.recent_restarts > RESTARTS_AT_MOST
-}
+/// Starts in a row that may end before they serve. With one more the domain ends: what ends them is not what clients ask for. (Lives
+/// that end as soon as they serve are counted in the durable pages, by `xenstore-recovery`.)
+const STARTS_IN_VAIN_AT_MOST: u32 = 20;
 
 /// # Safety
 /// Called once per start, after [`cold`] or [`warm`].
@@ -163,11 +154,9 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     let kept = unsafe { kept::get() };
     // SAFETY: both modes map the page at this address, for ever.
     unsafe { shared_info::install(SHARED_INFO as *mut SharedInfo) };
-    // Only from here on is there a time.
-    if !is_cold && note_restart(kept) {
+    if kept.starts_in_vain > STARTS_IN_VAIN_AT_MOST {
         give_up(format_args!(
-            "{RESTARTS_AT_MOST} restarts within {} s; the last life ended so: {}",
-            RESTARTS_WITHIN / 1_000_000_000,
+            "{STARTS_IN_VAIN_AT_MOST} starts in a row ended before they served; the last one so: {}",
             kept.last_end.text()
         ));
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::hint::black_box;
 
+use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::{DomainWatch, Interface};
 use xen_bindings::events::Events;
 use xen_bindings::evtchn::{self, Port, Status};
@@ -100,7 +101,8 @@ impl XenMachine {
             .map(WindowPage)
     }
 
-    /// Ends what the last life had mapped and bound and did not record: an action whose outcome it did not live to see.
+    /// Ends what the last life had mapped and bound and did not record: an action whose outcome it did not live to see. Finds the
+    /// port of changes of domains again.
     pub fn drop_unowned(&mut self, owned: impl Fn(DomId) -> bool, ports: &[u32]) {
         let survivors: Vec<_> = self
             .windows
@@ -113,15 +115,18 @@ impl XenMachine {
                 self.unmap(Some(domid), WindowPage(window));
             }
         }
-        let bound: Vec<Port> = evtchn::bound_ports()
-            .filter(|(port, status)| {
-                matches!(status, Status::Interdomain { .. })
-                    && !ports.contains(&port.0)
-                    && !self.reserved.contains(port)
-            })
-            .map(|(port, _)| port)
-            .collect();
-        for port in bound {
+        // One walk for all: it asks Xen for each port that there may be.
+        let mut unowned = Vec::new();
+        for (port, status) in evtchn::bound_ports() {
+            match status {
+                Status::Virq(VIRQ_DOM_EXC) => self.domain_exception = Some(port),
+                Status::Interdomain { .. } if !ports.contains(&port.0) && !self.reserved.contains(&port) => {
+                    unowned.push(port);
+                }
+                _ => {}
+            }
+        }
+        for port in unowned {
             evtchn::close(port);
         }
     }

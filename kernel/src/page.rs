@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use xen_bindings::{Window, memory};
+use xen_bindings::{Window, checksum, memory};
+use xenstore_core::tree::{Crc32c, crc32c};
 use xenstore_recovery::{EXTENT, Pages};
 use xenstore_ring::SharedPage;
 
@@ -37,6 +38,7 @@ pub struct DurableRegion {
     first: &'static mut [u8],
     /// Each with the place where it begins, in growing order.
     added: Vec<(usize, &'static mut [u8])>,
+    crc32c: Crc32c,
 }
 
 impl DurableRegion {
@@ -45,6 +47,7 @@ impl DurableRegion {
         DurableRegion {
             first,
             added: Vec::new(),
+            crc32c: checksum::crc32c().unwrap_or(crc32c),
         }
     }
 
@@ -85,6 +88,10 @@ impl Pages for DurableRegion {
     fn barrier(&mut self) {
         // The compiler must not move a store over this point: a panic may follow, and the next life reads what is there.
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn crc32c(&self) -> Crc32c {
+        self.crc32c
     }
 
     fn grow(&mut self, bytes: usize) -> bool {

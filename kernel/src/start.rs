@@ -223,7 +223,6 @@ fn cold(
 /// Goes on with what the last life left in the durable pages. The rings are still mapped and the event channels bound; each
 /// client is looked at and told at once, because an event may have been taken by the life that ended.
 fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<XenMachine, DurableRegion> {
-    machine.domain_exception = evtchn::find_virq(VIRQ_DOM_EXC);
     let recovered = match Store::recover(durable) {
         Ok(recovered) => recovered,
         Err((pages, lost)) => {
@@ -308,7 +307,10 @@ fn connect_privileged(
     Ok((page, port))
 }
 
+/// Says why, also where Xen keeps it: with the store gone, nobody in dom0 may be able to look at the console.
 fn give_up(log: &mut Log, reason: CannotStart) -> ! {
-    log.line(&format!("cannot start: {reason}"));
+    let why = format!("cannot start: {reason}");
+    log.line(&why);
+    console::xen_log_line(&why);
     shutdown::crash()
 }

@@ -41,8 +41,9 @@ work() {
 
 # Everything that must be the same afterwards: what the store counts, its event channels and dom0's, and the tree without the one
 # place where the friendly guests work.
+COUNTED='connections|domains|watches|transactions|windows-in-use'
 counts() {
-    xenstore-control status | grep -E '^(connections|domains|watches|transactions|windows-in-use|restarts):'
+    xenstore-control status | grep -E "^($COUNTED|restarts):"
 }
 
 channels() {
@@ -137,6 +138,24 @@ crash_during() {
     content "crash-$1"
 }
 
+# Each of its requests ends two lives of the store. It is told so twice, and then only gets back in after a minute.
+poisoner() {
+    BEFORE=$(restarts)
+    counts() {
+        xenstore-control status | grep -E "^($COUNTED):"
+    }
+    counts >/tmp/counts
+    attack poison "$1" || return
+    AFTER=$(restarts)
+    echo "$((AFTER - BEFORE)) restarts"
+    [ $((AFTER - BEFORE)) -ge 6 ] || because "$((AFTER - BEFORE)) restarts" || return
+    expect 'is ignored from now on: Poison' cat "$(console_log Xenstore)" >/dev/null
+}
+
+restarts() {
+    xenstore-control status | sed -n 's/^restarts: //p'
+}
+
 friendly_guests_are_content() {
     ! grep -h FAILED "$(console_log kind-pvh)" "$(console_log kind-pv)" || because "a friendly guest failed"
 }
@@ -172,4 +191,6 @@ step nothing-is-left nothing_is_left
 for name in indices-apart never-reads reconnect watch-flood transactions; do
     step "crash-during-$name" crash_during "$name"
 done
+step attack-poison poisoner pv
+step friendly-guests-are-content-still friendly_guests_are_content
 step check-after-it-all expect OK xenstore-control check

@@ -153,6 +153,7 @@ impl Machine {
                             log,
                             "[{at:9.3}] -- no output for {silent} s: a key for Xen, in case it lost its timer"
                         )?;
+                        log.flush()?;
                     }
                     // A machine that takes no input is found silent, or has ended.
                     let _ = type_in(&mut child.0, &keys);

@@ -133,6 +133,9 @@ impl Folder {
             .write_all(&port.to_ne_bytes())
             .map_err(Failure::file(&path))?;
         self.sent = self.sent.wrapping_add(1);
+        if let Some(sent) = self.control.word(layout::SENT) {
+            sent.store(self.sent, Ordering::SeqCst);
+        }
         self.idle = false;
         Ok(())
     }

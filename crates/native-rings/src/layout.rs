@@ -31,6 +31,8 @@ pub const VIRQ_PENDING: usize = 4;
 pub const NOTIFICATIONS: usize = 8;
 /// Offset of the `u64` with the milliseconds by which the server's clocks are ahead.
 pub const CLOCK_AHEAD: usize = 16;
+/// Offset of the `u32` that counts the events that are in the FIFO to the server or were.
+pub const SENT: usize = 24;
 /// Offset of one byte for each domain: [`ABSENT`], [`ALIVE`], [`SHUTDOWN`] or [`DYING`].
 pub const STATES: usize = PAGE;
 /// Offset of one byte for each domain: an event to the server is in the FIFO.

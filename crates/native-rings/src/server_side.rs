@@ -1,8 +1,8 @@
 //! The folder as a server of our own sees it that is an ordinary process: what the preload library is for Debian's.
 //!
 //! It follows the same rules, so that both are measured alike: one `write` for each notification that is not pending already, and
-//! a word to the driver before it waits. Only events are read in one piece, as many as there are: on Xen they are bits in a shared
-//! page, and reading them costs no system call at all.
+//! a word to the driver before it waits. Only events are read in one piece, as many as there are, and not before a word in shared memory
+//! says that there are some: on Xen they are bits in a shared page, and reading them costs no system call at all.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -34,6 +34,8 @@ pub struct ServerSide {
     from_server: File,
     /// Events read so far; wraps.
     taken: u32,
+    /// Something is in the FIFO, whether or not the word that counts events says so already.
+    woken: bool,
     /// Bytes of an event that came in pieces.
     rest: Vec<u8>,
 }
@@ -55,6 +57,7 @@ impl ServerSide {
             from_server: fifo(layout::FROM_SERVER)?,
             path: path.to_owned(),
             taken: 0,
+            woken: false,
             rest: Vec::new(),
         })
     }
@@ -78,8 +81,8 @@ impl ServerSide {
 
     /// Hands over what happened since the last call.
     pub fn poll(&mut self, signal: &mut dyn FnMut(Signal)) -> Result<(), Failure> {
-        let mut bytes = [0; 4096];
-        loop {
+        let mut bytes = [0; 1024];
+        while core::mem::take(&mut self.woken) || self.is_signalled() {
             let read = match self.to_server.read(&mut bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -96,9 +99,17 @@ impl ServerSide {
                 }
             }
             if read < bytes.len() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// There are events that were not taken. One that is in the FIFO and not counted yet wakes whoever sleeps.
+    fn is_signalled(&self) -> bool {
+        let sent = self.control.word(layout::SENT);
+        let ahead = sent.map_or(0, |sent| sent.load(Ordering::SeqCst).wrapping_sub(self.taken));
+        (1..=u32::MAX / 2).contains(&ahead)
     }
 
     /// Tells a domain that something changed.
@@ -115,18 +126,16 @@ impl ServerSide {
 
     /// Sleeps until something happens or the time has passed; at once if something has happened already. The driver is told first.
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        if self.readable(Some(Duration::ZERO))? {
+        if self.is_signalled() {
             return Ok(());
         }
         if let Some(taken) = self.control.word(layout::TAKEN) {
             taken.store(self.taken, Ordering::SeqCst);
         }
         self.tell(layout::IDLE)?;
-        self.readable(limit).map(drop)
-    }
-
-    fn readable(&self, limit: Option<Duration>) -> Result<bool, Failure> {
-        wait_readable(&self.to_server, limit).map_err(|source| self.failed(layout::TO_SERVER, source))
+        let woken = wait_readable(&self.to_server, limit);
+        self.woken = woken.map_err(|source| self.failed(layout::TO_SERVER, source))?;
+        Ok(())
     }
 
     fn tell(&mut self, number: u32) -> Result<(), Failure> {

@@ -136,12 +136,7 @@ impl Console {
 
     /// Writes what fits and notifies the reader; the rest is lost and counted. Never blocks.
     pub fn write(&mut self, bytes: &[u8]) {
-        let mut written = write_ring_or_log(bytes, 0);
-        if RING.load(Ordering::Relaxed).is_null() && DEBUG_PORT.load(Ordering::Relaxed) && written == 0 {
-            debug_port(bytes);
-            written = bytes.len();
-        }
-        let lost = (bytes.len() - written) as u64;
+        let lost = (bytes.len() - report(bytes)) as u64;
         if lost != 0 {
             self.lost += lost;
             counters::console_lost(lost);
@@ -169,6 +164,30 @@ pub fn emergency(bytes: &[u8]) {
         debug_port(bytes);
     }
     write_ring_or_log(bytes, EMERGENCY_YIELDS);
+}
+
+/// Text about an end after which the domain goes on: to its console, as far as that takes it at once, or else to the debug port. Xen
+/// writes what comes from there to a serial line, for which everybody would have to wait.
+/// Returns how many bytes were taken.
+pub fn report(bytes: &[u8]) -> usize {
+    let written = write_ring_or_log(bytes, 0);
+    if RING.load(Ordering::Relaxed).is_null() && DEBUG_PORT.load(Ordering::Relaxed) && written == 0 {
+        debug_port(bytes);
+        return bytes.len();
+    }
+    written
+}
+
+/// One line for Xen's own log, as far as Xen takes any from this domain: from PVH by the debug port, from PV in debug builds only.
+pub fn xen_log_line(line: &str) {
+    if DEBUG_PORT.load(Ordering::Relaxed) && !XEN_LOG.load(Ordering::Relaxed) {
+        debug_port(line.as_bytes());
+        debug_port(b"\n");
+    } else if !RING.load(Ordering::Relaxed).is_null() {
+        // Where the ring is the console, Xen's log was not asked yet.
+        xen_log(line.as_bytes());
+        xen_log(b"\n");
+    }
 }
 
 /// [`emergency`] as a formatter.

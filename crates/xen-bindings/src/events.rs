@@ -10,7 +10,7 @@
 
 use crate::abi::numbers::{DOMID_SELF, VCPUOP_STOP_PERIODIC_TIMER, VIRQ_TIMER, hypercall as nr};
 use crate::error::XenError;
-use crate::evtchn::{Port, bind_virq, bound_ports, close, find_virq, highest_word, reserve_port};
+use crate::evtchn::{Port, Status, bind_virq, bound_ports, close, highest_word, reserve_port};
 use crate::platform::Mode;
 use crate::shared_info::{self, EventWords};
 use crate::{counters, hypercall, time};
@@ -52,10 +52,14 @@ impl Events {
             }
             bind_timer()?
         } else {
-            for (port, _) in bound_ports() {
+            let mut timer = None;
+            for (port, status) in bound_ports() {
                 reserve_port(port);
+                if status == Status::Virq(VIRQ_TIMER) {
+                    timer = Some(port);
+                }
             }
-            find_virq(VIRQ_TIMER).map_or_else(bind_timer, Ok)?
+            timer.map_or_else(bind_timer, Ok)?
         };
         TIMER_PORT.store(timer.0, SeqCst);
         let mut events = Self {

@@ -11,6 +11,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod abi;
+pub mod checksum;
 pub mod console;
 pub mod counters;
 #[cfg(feature = "dom0")]

@@ -182,7 +182,6 @@ impl<M: Memory> Decision<'_, M> {
     pub fn room(&mut self, path: Path<'_>, value: usize, permissions: usize, grows: bool) -> Result<(), Errno> {
         let tree = &self.server.tree;
         let payload = value.saturating_add(permissions.saturating_mul(4));
-        let needed = self.added.saturating_add(tree.cost_of(self.view.base(), path, payload));
         let room = if self.caller.exempt() {
             tree.room_with_reserve()
         } else if grows {
@@ -190,7 +189,8 @@ impl<M: Memory> Decision<'_, M> {
         } else {
             tree.room().saturating_add(tree.room_with_reserve()) / 2
         };
-        if needed > room {
+        let fits = |cost: usize| self.added.saturating_add(cost) <= room;
+        if !fits(tree.cost_at_most(path, payload)) && !fits(tree.cost_of(self.view.base(), path, payload)) {
             self.refused.set(Some(Refused::NoRoom));
             return Err(Errno::ENOSPC);
         }

@@ -68,6 +68,7 @@ pub struct Cause {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QueuedMessage {
     /// Header and payload as the client will see them.
+    #[serde(with = "crate::bytes")]
     pub bytes: Vec<u8>,
     /// A watch event (replies are never merged nor dropped).
     pub event: bool,
@@ -297,6 +298,7 @@ pub struct Connection {
     /// Bytes of replies and events that became visible in this epoch.
     pub bytes_out: u64,
     /// The beginning of a message that is not complete yet.
+    #[serde(with = "crate::bytes")]
     pub partial: Vec<u8>,
     /// What it has still to be told.
     pub queue: OutQueue,

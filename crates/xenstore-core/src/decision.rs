@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use xenstore_wire::{DomId, Errno, Header, MessageType, PAYLOAD_MAX, PathBuf};
+use xenstore_wire::{DomId, Errno, HEADER_SIZE, Header, MessageType, PAYLOAD_MAX, PathBuf};
 
 use crate::allowance::Refused;
 use crate::connection::{Cause, Connection, ConnectionId, Fault, QueuedMessage};
@@ -37,7 +37,13 @@ impl Answer {
     pub const OK: &'static [u8] = b"OK\0";
 
     pub fn ok() -> Answer {
-        Answer::Reply(Self::OK.to_vec())
+        Answer::bytes(Self::OK)
+    }
+
+    pub fn bytes(payload: &[u8]) -> Answer {
+        let mut bytes = payload_of(payload.len());
+        bytes.extend_from_slice(payload);
+        Answer::Reply(bytes)
     }
 }
 
@@ -325,7 +331,7 @@ impl<'s, M: Memory> Decision<'s, M> {
                 (MessageType::Error, error(errno))
             }
         };
-        self.reply(id, header, kind, &payload);
+        self.reply(id, header, kind, payload);
         if let Some((path, token)) = first_event {
             // The request does not count as outstanding for it, as in C.
             self.requester = None;
@@ -350,7 +356,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         self.view.discard();
     }
 
-    fn reply(&mut self, id: ConnectionId, request: Header, kind: MessageType, payload: &[u8]) {
+    fn reply(&mut self, id: ConnectionId, request: Header, kind: MessageType, payload: Vec<u8>) {
         let header = Header {
             kind: kind as u32,
             request_id: request.request_id,
@@ -359,7 +365,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         };
         let cause = self.cause();
         let message = QueuedMessage {
-            bytes: message(header, payload),
+            bytes: behind_header(header, payload),
             event: false,
             deadline: None,
             cause,
@@ -403,13 +409,23 @@ impl<'s, M: Memory> Decision<'s, M> {
                 dropped: self.dropped,
             });
         }
+        let server = self.server;
+        if let (Some((id, state)), 1) = (self.requester, self.told.len())
+            && let Some((_, told)) = self.told.get(&id).copied()
+            && self.charged.keys().all(|domid| *domid == state.domid)
+        {
+            // Most requests concern nobody else.
+            if let Some(domain) = server.domains.get(&state.domid).filter(|_| !self.caller.exempt()) {
+                self.warn_of_memory(state.domid, domain, told);
+            }
+            return;
+        }
         let mut concerned: BTreeMap<DomId, u64> = self.charged.keys().map(|domid| (*domid, 0)).collect();
         for (connection, (_, bytes)) in &self.told {
-            if let Some(state) = self.server.connections.get(connection) {
+            if let Some(state) = server.connections.get(connection) {
                 concerned.insert(state.domid, *bytes);
             }
         }
-        let server = self.server;
         for (domid, told) in concerned {
             if let Some(domain) = server.domains.get(&domid).filter(|_| !server.exempt(domid)) {
                 self.warn_of_memory(domid, domain, told);
@@ -626,8 +642,24 @@ fn error(errno: Errno) -> Vec<u8> {
     payload
 }
 
+/// [`message`] in the memory of its payload, if that has room for the header.
+fn behind_header(header: Header, mut payload: Vec<u8>) -> Vec<u8> {
+    let length = payload.len();
+    payload.resize(length.saturating_add(HEADER_SIZE), 0);
+    payload.copy_within(..length, HEADER_SIZE);
+    if let Some(head) = payload.first_chunk_mut() {
+        *head = header.emit();
+    }
+    payload
+}
+
+/// An empty payload for so many bytes, with room for the header.
+pub(crate) fn payload_of(length: usize) -> Vec<u8> {
+    Vec::with_capacity(length.saturating_add(HEADER_SIZE))
+}
+
 pub(crate) fn message(header: Header, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(xenstore_wire::HEADER_SIZE.saturating_add(payload.len()));
+    let mut bytes = payload_of(payload.len());
     bytes.extend_from_slice(&header.emit());
     bytes.extend_from_slice(payload);
     bytes

@@ -42,6 +42,7 @@ mod account;
 mod allowance;
 mod apply;
 mod brief;
+mod bytes;
 mod conflict;
 mod connection;
 mod control;

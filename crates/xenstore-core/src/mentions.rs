@@ -15,7 +15,7 @@ use core::ops::Bound;
 
 use xenstore_wire::{DomId, Path, Permissions};
 
-use crate::tree::{Memory, Node, PermissionsView, Tree};
+use crate::tree::{Family, Memory, Node, Tree};
 
 /// Domains that a node may be noted for without mentioning them; one more, and its children are looked at instead.
 const OUTDATED_MAX: usize = 16;
@@ -37,36 +37,23 @@ impl Mentions {
         }
     }
 
-    /// What follows from the store as it is. None if it has no end: its blocks are sound, each for itself, and lead in a circle.
-    pub fn of<M: Memory>(privileged: DomId, tree: &Tree<M>) -> Option<Self> {
+    /// What follows from the store as it is.
+    pub fn of<M: Memory>(privileged: DomId, tree: &Tree<M>, family: &Family) -> Self {
         let mut mentions = Mentions::new(privileged);
-        let root = tree.root_node(tree.current());
-        mentions.note_new(Path::ROOT, root.permissions().iter().map(|entry| entry.domid), &[]);
-        // Each with the length of its parent's path.
-        let mut stack: Vec<(Node<'_>, usize, PermissionsView<'_>)> = Vec::new();
-        let mut path = String::new();
-        stack.extend(tree.children(root).map(|child| (child, 0, root.permissions())));
-        // Each node has a block, and is below one other.
-        let mut left = tree.figures().blocks;
-        while let Some((node, above, inherited)) = stack.pop() {
-            left = left.checked_sub(1)?;
-            let permissions = node.permissions();
-            // As most nodes are: with their parent's list and without children. Their paths need not be known.
-            if node.child_count() == 0 && permissions == inherited {
-                continue;
+        let domains = |node: Node<'_>| node.permissions().iter().map(|entry| entry.domid).collect();
+        family.each_apart(tree, |path, node, parent| {
+            let path = if parent.is_some() {
+                Path::new(path)
+            } else {
+                Ok(Path::ROOT)
+            };
+            let known: Vec<DomId> = parent.map(domains).unwrap_or_default();
+            let mentioned: Vec<DomId> = domains(node);
+            if let Ok(path) = path {
+                mentions.note_new(path, mentioned.into_iter(), &known);
             }
-            path.truncate(above);
-            path.push('/');
-            path.push_str(node.name());
-            if permissions != inherited
-                && let Ok(at) = Path::new(&path)
-            {
-                let known: Vec<DomId> = inherited.iter().map(|entry| entry.domid).collect();
-                mentions.note_new(at, permissions.iter().map(|entry| entry.domid), &known);
-            }
-            stack.extend(tree.children(node).map(|child| (child, path.len(), permissions)));
-        }
-        Some(mentions)
+        });
+        mentions
     }
 
     /// The nodes noted for a domain, in the order of their paths.
@@ -366,7 +353,8 @@ mod tests {
                 bed.change();
                 bed.check(&bed.mentions);
             }
-            let again = Mentions::of(PRIVILEGED, &bed.tree).unwrap();
+            let (tree, family) = Tree::open(bed.tree.memory().clone(), 0, bed.tree.current(), &[]).unwrap();
+            let again = Mentions::of(PRIVILEGED, &tree, &family);
             bed.check(&again);
             bed.mentions.domain_gone(DomId(3));
             assert_eq!(bed.mentions.noted(DomId(3)).count(), 0);

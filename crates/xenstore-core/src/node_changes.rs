@@ -82,19 +82,18 @@ impl<M: Memory> Decision<'_, M> {
         Err(Errno::EACCES)
     }
 
-    pub fn set_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
-        let Some(mut node) = self.view.find(path.as_path()).map(|found| found.to_changed()) else {
-            return Err(Errno::ENOENT);
-        };
+    /// Gives a node its new value; the old one had `held` bytes.
+    pub fn set_value(&mut self, path: &PathBuf, held: usize, node: ChangedNode) -> Result<(), Errno> {
+        let value = node.value.clone();
         let entries = node.permissions.entries().len();
-        let longer = value.len() > node.value.len();
+        let longer = value.len() > held;
         let grows = longer && value.len() > SHORT_VALUE;
         self.room(path.as_path(), value.len(), entries, grows)?;
         if self.over(Limit::NodeSize, node_size(value.len(), entries, node.child_names)) {
             return Err(Errno::ENOSPC);
         }
         let owner = node.permissions.owner();
-        let more = length(value.len()).saturating_sub(length(node.value.len()));
+        let more = length(value.len()).saturating_sub(length(held));
         self.charge(owner, 0, more);
         if longer {
             self.memory_allows(owner)?;
@@ -102,12 +101,11 @@ impl<M: Memory> Decision<'_, M> {
         if grows {
             self.share_allows(owner)?;
         }
-        node.value = Box::from(value);
         self.view.put(path, node);
         let generation = self.next_generation();
         self.node(NodeChange::SetValue {
             path: path.clone(),
-            value: Box::from(value),
+            value,
             generation,
         });
         Ok(())

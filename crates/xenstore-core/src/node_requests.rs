@@ -8,13 +8,13 @@ use xenstore_wire::{
     resolve_with_special, strings,
 };
 
-use crate::decision::{Answer, Decision, Outcome};
-use crate::overlay::View;
+use crate::decision::{Answer, Decision, Outcome, payload_of};
+use crate::overlay::{Found, View};
 use crate::policy::{Caller, Entries, Object, Rights};
 use crate::quota::Limit;
 use crate::record::{Change, SpecialName};
 use crate::transaction::{Facets, Write};
-use crate::tree::Memory;
+use crate::tree::{Memory, Node};
 
 /// What an attempt to use a node comes to. A caller that may not look at the nearest existing node above does not learn
 /// whether the node exists.
@@ -24,8 +24,19 @@ pub(crate) fn access<M: Memory>(
     path: Path<'_>,
     wanted: Rights,
 ) -> Result<(), Errno> {
-    let errno = match view.find(path) {
-        Some(found) if caller.rights(&found.object(path)).include(wanted) => return Ok(()),
+    judge(view, caller, path, wanted, view.find(path)).map(drop)
+}
+
+/// As [`access`]; `found` is what the view has at `path`, and comes back if it may be used.
+fn judge<'f, M: Memory>(
+    view: &View<'_, M>,
+    caller: &Caller<'_>,
+    path: Path<'_>,
+    wanted: Rights,
+    found: Option<Found<'f>>,
+) -> Result<Found<'f>, Errno> {
+    let errno = match found {
+        Some(found) if caller.rights(&found.object(path)).include(wanted) => return Ok(found),
         Some(_) => Errno::EACCES,
         None => Errno::ENOENT,
     };
@@ -71,7 +82,7 @@ pub(crate) fn special_object(name: SpecialName, list: &Permissions) -> Object<'_
     }
 }
 
-impl<M: Memory> Decision<'_, M> {
+impl<'s, M: Memory> Decision<'s, M> {
     fn path(&self, bytes: &[u8]) -> Result<PathBuf, Errno> {
         let resolved = resolve(bytes, self.caller.domid(), self.path_limit()).map_err(|_| Errno::EINVAL)?;
         Ok(resolved.path)
@@ -81,37 +92,39 @@ impl<M: Memory> Decision<'_, M> {
         self.path(one_string(payload).ok_or(Errno::EINVAL)?)
     }
 
-    /// Asks for the right to read and notes the answer as observed; of a node that may be read, `shown` besides.
-    fn ask(&mut self, path: &PathBuf, shown: Facets) -> Result<(), Errno> {
-        let answer = access(&self.view, &self.caller, path.as_path(), Rights::READ);
+    /// Asks for the right to read and notes the answer as observed; of a node that may be read, `shown` besides. The node: requests
+    /// that only look come to a view without changes.
+    fn ask(&mut self, path: &PathBuf, shown: Facets) -> Result<Node<'s>, Errno> {
+        let node = self.server.tree.find(self.view.base(), path.as_path());
+        let found = node.map(Found::Tree);
+        let answer = judge(&self.view, &self.caller, path.as_path(), Rights::READ, found);
         let facets = match answer {
-            Ok(()) => Facets::READING.and(shown),
+            Ok(_) => Facets::READING.and(shown),
             Err(_) => Facets::READING,
         };
+        let refused = answer.err();
         self.observe(path, facets)?;
-        answer
+        match refused {
+            Some(errno) => Err(errno),
+            None => node.ok_or(Errno::ENOENT),
+        }
     }
 
     pub fn read(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
-        self.ask(&path, Facets::VALUE)?;
-        let found = self.view.find(path.as_path()).ok_or(Errno::ENOENT)?;
-        Ok(Answer::Reply(found.value().to_vec()))
+        let node = self.ask(&path, Facets::VALUE)?;
+        Ok(Answer::bytes(node.value()))
     }
 
     pub fn directory(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
-        self.ask(&path, Facets::CHILDREN)?;
+        let node = self.ask(&path, Facets::CHILDREN)?;
         let tree = &self.server.tree;
-        let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
         if node.child_names_len() > PAYLOAD_MAX as u64 {
             return Err(Errno::E2BIG);
         }
-        let mut names = Vec::with_capacity(usize::try_from(node.child_names_len()).unwrap_or(0));
-        for child in tree.children(node) {
-            names.extend_from_slice(child.name().as_bytes());
-            names.push(0);
-        }
+        let mut names = payload_of(usize::try_from(node.child_names_len()).unwrap_or(0));
+        let _all = tree.append_names(node, 0, PAYLOAD_MAX, &mut names);
         Ok(Answer::Reply(names))
     }
 
@@ -122,9 +135,8 @@ impl<M: Memory> Decision<'_, M> {
             return Err(Errno::EINVAL);
         };
         let path = self.path(path)?;
-        self.ask(&path, Facets::CHILDREN)?;
+        let node = self.ask(&path, Facets::CHILDREN)?;
         let tree = &self.server.tree;
-        let node = tree.find(self.view.base(), path.as_path()).ok_or(Errno::ENOENT)?;
         // C keeps the offset in an unsigned int: a negative one lies behind every list.
         let offset = u64::from(atoi(offset).cast_unsigned());
         let mut part = node.generation().to_string().into_bytes();
@@ -135,19 +147,9 @@ impl<M: Memory> Decision<'_, M> {
             return Ok(Answer::Reply(part));
         }
         let room = PAYLOAD_MAX.saturating_sub(generation_length).saturating_sub(1);
-        let (mut skip, names) = tree.child_names_from(node, offset);
-        let mut length = 0usize;
-        for name in names {
-            let rest = name.as_bytes().get(skip..).unwrap_or_default();
-            skip = 0;
-            if length.saturating_add(rest.len()) >= room {
-                return Ok(Answer::Reply(part));
-            }
-            part.extend_from_slice(rest);
+        if tree.append_names(node, offset, room, &mut part) {
             part.push(0);
-            length = length.saturating_add(rest.len()).saturating_add(1);
         }
-        part.push(0);
         Ok(Answer::Reply(part))
     }
 
@@ -156,11 +158,8 @@ impl<M: Memory> Decision<'_, M> {
         let target = resolve_with_special(argument, self.caller.domid(), self.path_limit());
         let permissions = match target.map_err(|_| Errno::EINVAL)? {
             Target::Node(resolved) => {
-                self.ask(&resolved.path, Facets::PERMISSIONS)?;
-                self.view
-                    .find(resolved.path.as_path())
-                    .ok_or(Errno::ENOENT)?
-                    .permissions()
+                let node = self.ask(&resolved.path, Facets::PERMISSIONS)?;
+                node.permissions().to_owned()
             }
             Target::Special(special) => {
                 let list = self.special_permissions(special_name(special.kind()), Rights::READ)?;
@@ -202,13 +201,19 @@ impl<M: Memory> Decision<'_, M> {
         let value = arguments.rest();
         let top = self.top_of(&path);
         self.write_value(&path, value)?;
-        self.wrote(Write::Value(path, value.into()), top)?;
+        if self.transaction.is_some() {
+            self.wrote(Write::Value(path, value.into()), top)?;
+        }
         Ok(Answer::ok())
     }
 
     pub(crate) fn write_value(&mut self, path: &PathBuf, value: &[u8]) -> Result<(), Errno> {
-        match access(&self.view, &self.caller, path.as_path(), Rights::WRITE) {
-            Ok(()) => self.set_value(path, value)?,
+        let found = self.view.find(path.as_path());
+        match judge(&self.view, &self.caller, path.as_path(), Rights::WRITE, found) {
+            Ok(found) => {
+                let (held, node) = (found.value().len(), found.with_value(value));
+                self.set_value(path, held, node)?;
+            }
             Err(Errno::ENOENT) => self.create(path, value)?,
             Err(errno) => {
                 self.observe(path, Facets::WRITING)?;

@@ -86,8 +86,13 @@ impl<'v> Found<'v> {
     }
 
     pub fn to_changed(&self) -> ChangedNode {
+        self.with_value(self.value())
+    }
+
+    /// The node with another value.
+    pub fn with_value(&self, value: &[u8]) -> ChangedNode {
         ChangedNode {
-            value: self.value().into(),
+            value: value.into(),
             permissions: self.permissions(),
             label: self.label(),
             child_names: self.child_names(),

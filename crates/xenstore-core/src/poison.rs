@@ -74,9 +74,10 @@ impl Poisoner {
 
     fn note(&mut self, now: Time) {
         self.times.retain(|at| is_recent(*at, now));
-        if self.times.len() < SET_ASIDE_MOST {
-            self.times.push(now);
+        if self.times.len() == SET_ASIDE_MOST {
+            self.times.remove(0);
         }
+        self.times.push(now);
     }
 }
 
@@ -88,6 +89,13 @@ impl Connection {
     /// Its next message ended so many lives of the server that it is not decided any more.
     pub fn is_set_aside(&self) -> bool {
         self.poisoner.kills >= KILLS_MOST
+    }
+
+    /// It was cut off for what it kept sending, and until then it may not begin anew either: each time would cost lives.
+    pub fn cut_off_until(&self) -> Option<Time> {
+        let last = self.poisoner.times.last();
+        let last = last.filter(|_| self.ignored == Some(Fault::Poison))?;
+        Some(Time(last.0.saturating_add(SET_ASIDE_WITHIN)))
     }
 
     /// So many bytes of its stream belong to a message that was set aside: they are taken by [`crate::Input::Skipped`].
@@ -174,7 +182,18 @@ pub(crate) fn decide_partial<M: Memory>(
     message.extend_from_slice(bytes);
     let Some((head, payload)) = message.split_first_chunk::<HEADER_SIZE>() else {
         // Not even a header, so nothing that could be answered.
-        return (!server.exempt(state.domid)).then(|| misbehaved(server, now, connection, Fault::Poison));
+        return (!server.exempt(state.domid)).then(|| {
+            let mut record = misbehaved(server, now, connection, Fault::Poison);
+            record.changes.insert(
+                0,
+                Change::SetAside {
+                    connection,
+                    at: now,
+                    left: 0,
+                },
+            );
+            record
+        });
     };
     let header = Header::parse(head);
     let left = header

@@ -160,6 +160,7 @@ pub enum NodeChange {
         /// Its path.
         path: PathBuf,
         /// Its value.
+        #[serde(with = "crate::bytes")]
         value: Box<[u8]>,
         /// Its permissions.
         permissions: Permissions,
@@ -173,6 +174,7 @@ pub enum NodeChange {
         /// Its path.
         path: PathBuf,
         /// The new value.
+        #[serde(with = "crate::bytes")]
         value: Box<[u8]>,
         /// The new generation.
         generation: u64,
@@ -210,6 +212,7 @@ pub enum Change {
         /// Whose stream.
         connection: ConnectionId,
         /// The bytes.
+        #[serde(with = "crate::bytes")]
         bytes: Vec<u8>,
     },
     /// Bytes of the queue became visible.
@@ -258,6 +261,7 @@ pub enum Change {
         /// On what.
         path: WatchPath,
         /// Returned with each event.
+        #[serde(with = "crate::bytes")]
         token: Box<[u8]>,
         /// Levels below the path that count; none = all.
         depth: Option<u32>,

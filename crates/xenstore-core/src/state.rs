@@ -21,7 +21,7 @@ use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
 use crate::transaction::Transaction;
-use crate::tree::{Corrupt, Memory, Root, Tree, Unreadable};
+use crate::tree::{Memory, Root, Tree, Unreadable};
 use crate::watch::{Watch, WatchIndex, WatchKey};
 
 /// A state that was read back.
@@ -138,13 +138,8 @@ impl<M: Memory> Server<M> {
             .values()
             .map(|connection| connection.transactions.len());
         let transactions = transactions.fold(0, usize::saturating_add);
-        let tree = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
-        let Some(mentions) = Mentions::of(state.configuration.privileged, &tree) else {
-            return Err(Unreadable {
-                memory: tree.into_memory(),
-                why: Corrupt::Circle,
-            });
-        };
+        let (tree, family) = Tree::open(memory, state.configuration.hash_seed, state.root, &held)?;
+        let mentions = Mentions::of(state.configuration.privileged, &tree, &family);
         let mut sums = Sums::default();
         for (domid, domain) in &state.domains {
             let privileged = *domid == state.configuration.privileged;

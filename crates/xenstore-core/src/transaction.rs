@@ -60,7 +60,7 @@ impl Facets {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Write {
     /// WRITE
-    Value(PathBuf, Box<[u8]>),
+    Value(PathBuf, #[serde(with = "crate::bytes")] Box<[u8]>),
     /// MKDIR
     Mkdir(PathBuf),
     /// RM

@@ -49,6 +49,7 @@ pub struct Watch {
     /// On what.
     pub path: WatchPath,
     /// Returned with each event.
+    #[serde(with = "crate::bytes")]
     pub token: Box<[u8]>,
     /// Levels below the path that count; none = all.
     pub depth: Option<u32>,

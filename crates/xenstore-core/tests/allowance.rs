@@ -280,6 +280,41 @@ fn a_nearly_full_store_grants_to_the_byte_what_the_rules_allow() {
     }
 }
 
+/// A longer list of permissions needs room, as a new node does; one that is as long as before may use half of the reserve.
+#[test]
+fn permissions_are_granted_to_the_byte_too() {
+    let mut answers = [[0; 2]; 2];
+    for seed in 0..STORES {
+        let host = full(&mut Random::new(seed));
+        let tree = host.server.tree();
+        let mut paths = host.below("/local/domain/1");
+        paths.truncate(3);
+        paths.push("/local/domain/1".into());
+        for path in paths {
+            let node = host.node(&path).unwrap();
+            let before = node.permissions().iter().count();
+            for count in [before, before + 1, before + 40, before + 200] {
+                let payload = node.value().len() + 4 * count;
+                let needed = tree.cost_of(tree.current(), Path::new(&path).unwrap(), payload);
+                let room = match count > before {
+                    true => tree.room(),
+                    false => (tree.room() + tree.room_with_reserve()) / 2,
+                };
+                let list = "|r2".repeat(count - 1);
+                let record = host.would(DOM0 + 1, SetPerms, 0, &format!("{path}|b1{list}|"));
+                let granted = said(&record).is_none();
+                assert_eq!(granted, needed <= room, "seed {seed}: {path} with {count} entries");
+                answers[usize::from(count > before)][usize::from(granted)] += 1;
+            }
+        }
+    }
+    println!("as long as before, longer: refused, granted: {answers:?}");
+    assert!(
+        answers[1][0] > 20 && answers[0][1] > 20 && answers[1][1] > 20,
+        "{answers:?}"
+    );
+}
+
 #[test]
 fn who_has_no_heap_left_is_refused_and_the_log_says_so() {
     let mut host = Host::without_limits(2);

@@ -6,22 +6,21 @@
 use alloc::vec::Vec;
 
 use xenstore_core::State;
+use xenstore_core::tree::Crc32c;
 
 use crate::extents::{DurablePages, Kind};
-use crate::log::{CRC, Side};
+use crate::log::Side;
 use crate::pages::Pages;
 
 /// Sequence number of the last record in it (8), length of the body (8), CRC of these and the body (4).
 const HEAD: usize = 20;
 
-fn head(sequence: u64, body: &[u8]) -> Vec<u8> {
+fn head(sequence: u64, body: &[u8], crc32c: Crc32c) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD);
     head.extend_from_slice(&sequence.to_le_bytes());
     head.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    let mut digest = CRC.digest();
-    digest.update(&head);
-    digest.update(body);
-    head.extend_from_slice(&digest.finalize().to_le_bytes());
+    let crc = crc32c(crc32c(0, &head), body);
+    head.extend_from_slice(&crc.to_le_bytes());
     head
 }
 
@@ -35,7 +34,8 @@ pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, side: Side, sequence:
     }
     pages.write(kind, HEAD, body);
     pages.barrier();
-    pages.write(kind, 0, &head(sequence, body));
+    let crc32c = pages.crc();
+    pages.write(kind, 0, &head(sequence, body, crc32c));
     pages.barrier();
     true
 }
@@ -54,7 +54,7 @@ pub(crate) fn read<P: Pages>(pages: &DurablePages<P>, side: Side) -> Option<(u64
     let sequence = u64::from_le_bytes(*sequence);
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let body = pages.read(side.checkpoint(), HEAD, length)?;
-    if head(sequence, &body) != found {
+    if head(sequence, &body, pages.crc()) != found {
         return None;
     }
     Some((sequence, postcard::from_bytes(&body).ok()?))

@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use xenstore_core::{ConnectionId, IN_HAND_BYTES, InHand};
 
 use crate::extents::{DESK_BYTES, DurablePages};
-use crate::log::CRC;
 use crate::pages::Pages;
 
 /// Where the number of lives without success lies on the desk: the number (4) and its complement (4).
@@ -36,7 +35,7 @@ impl Mark {
         bytes.extend_from_slice(&u32::try_from(message.len()).unwrap_or(0).to_le_bytes());
         bytes.extend_from_slice(&in_hand.bytes_in.to_le_bytes());
         bytes.extend_from_slice(message);
-        let crc = CRC.checksum(bytes);
+        let crc = pages.crc()(0, bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         pages.write_desk(MARK_AT, bytes);
         // Whatever ends the life from here on, the next one reads what is there.
@@ -53,7 +52,7 @@ impl Mark {
         let mark = Mark(pages.desk().get(MARK_AT..)?.to_vec());
         let length = mark.in_hand()?.message.len().saturating_add(24);
         let crc = mark.0.get(length..)?.first_chunk::<4>()?;
-        (CRC.checksum(mark.0.get(..length)?).to_le_bytes() == *crc).then_some(mark)
+        (pages.crc()(0, mark.0.get(..length)?).to_le_bytes() == *crc).then_some(mark)
     }
 
     /// What it says.

@@ -18,7 +18,7 @@
 
 use alloc::vec::Vec;
 
-use xenstore_core::tree::{CHUNK, Memory};
+use xenstore_core::tree::{CHUNK, Crc32c, Memory};
 
 use crate::note;
 use crate::pages::Pages;
@@ -279,6 +279,11 @@ impl<P: Pages> DurablePages<P> {
         self.pages.barrier();
     }
 
+    /// How a CRC-32C is computed here.
+    pub(crate) fn crc(&self) -> Crc32c {
+        self.pages.crc32c()
+    }
+
     /// The extent that is not listed.
     pub(crate) fn header(&self) -> &[u8] {
         self.extent(0)
@@ -415,6 +420,10 @@ impl<P: Pages> Memory for DurablePages<P> {
         if let Some((extent, at)) = self.table_place(id) {
             self.store_at(extent, at, &checked(location).to_le_bytes());
         }
+    }
+
+    fn crc32c(&self) -> Crc32c {
+        self.crc()
     }
 }
 

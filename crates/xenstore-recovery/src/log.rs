@@ -1,15 +1,12 @@
 //! The log of records: behind each checkpoint, the records that came since, framed with sequence number, length and CRC,
 //! so that a reader finds the end by the first frame that does not verify or is not the next one.
 
-use alloc::vec::Vec;
-
-use crc::{CRC_32_ISCSI, Crc, Table};
 use xenstore_core::Record;
+use xenstore_core::tree::Crc32c;
 
 use crate::extents::{DurablePages, EXTENT, Kind};
 use crate::pages::Pages;
 
-pub(crate) const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 /// Sequence number (8), length of the body (4), CRC of these and the body (4).
 const FRAME: usize = 16;
 
@@ -91,7 +88,7 @@ impl Log {
             return false;
         }
         let sequence = self.sequence.saturating_add(1);
-        let frame = frame(sequence, body);
+        let frame = frame(sequence, body, pages.crc());
         pages.write(kind, self.at.saturating_add(FRAME), body);
         pages.barrier();
         pages.write(kind, self.at, &frame);
@@ -111,7 +108,7 @@ impl Log {
             return None;
         }
         let body = pages.read(kind, self.at.saturating_add(FRAME), length)?;
-        if frame(sequence, &body).as_slice() != found.as_slice() {
+        if frame(sequence, &body, pages.crc()).as_slice() != found.as_slice() {
             return None;
         }
         let record = postcard::from_bytes(&body).ok()?;
@@ -130,13 +127,12 @@ impl Log {
 }
 
 /// The frame of a body.
-fn frame(sequence: u64, body: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(FRAME);
-    frame.extend_from_slice(&sequence.to_le_bytes());
-    frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-    let mut digest = CRC.digest();
-    digest.update(&frame);
-    digest.update(body);
-    frame.extend_from_slice(&digest.finalize().to_le_bytes());
+fn frame(sequence: u64, body: &[u8], crc32c: Crc32c) -> [u8; FRAME] {
+    let mut frame = [0; FRAME];
+    let (head, crc) = frame.split_at_mut(FRAME.saturating_sub(4));
+    let (number, length) = head.split_at_mut(8);
+    number.copy_from_slice(&sequence.to_le_bytes());
+    length.copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    crc.copy_from_slice(&crc32c(crc32c(0, head), body).to_le_bytes());
     frame
 }

@@ -1,5 +1,7 @@
 //! The memory that outlives a crash, as the rest of this crate sees it.
 
+use xenstore_core::tree::{Crc32c, crc32c};
+
 /// Bytes that are still there when the server starts again. All stores go through [`Pages::store`], in program order, so
 /// that a simulator can stop after each of them.
 pub trait Pages {
@@ -26,6 +28,11 @@ pub trait Pages {
 
     /// Returns once every store before is durable: for plain memory at once, for a file when it is written.
     fn barrier(&mut self) {}
+
+    /// How the machine computes a CRC-32C, if it has something better than [`crc32c`].
+    fn crc32c(&self) -> Crc32c {
+        crc32c
+    }
 }
 
 /// Pages in a slice: the kernel's durable memory, or a vector in tests.

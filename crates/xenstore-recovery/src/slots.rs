@@ -7,9 +7,9 @@
 use alloc::vec::Vec;
 
 use xenstore_core::ConnectionId;
+use xenstore_core::tree::Crc32c;
 
 use crate::extents::{DurablePages, EXTENT, Kind};
-use crate::log::CRC;
 use crate::pages::Pages;
 
 /// Bytes of a half: connection (4), resets (4), from (8), to (8), reserved (4), CRC (4).
@@ -26,24 +26,18 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn emit(self) -> [u8; HALF] {
+    fn emit(self, crc32c: Crc32c) -> [u8; HALF] {
         let mut bytes = [0u8; HALF];
-        let fields: [&[u8]; 4] = [
-            &self.connection.0.to_le_bytes(),
-            &self.resets.to_le_bytes(),
-            &self.from.to_le_bytes(),
-            &self.to.to_le_bytes(),
-        ];
-        let (body, crc) = bytes.split_at_mut(HALF.saturating_sub(4));
-        let content = fields.into_iter().flatten();
-        for (place, byte) in body.iter_mut().zip(content) {
-            *place = *byte;
+        let whose = u64::from(self.connection.0) | u64::from(self.resets) << 32;
+        for (place, word) in bytes.chunks_exact_mut(8).zip([whose, self.from, self.to]) {
+            place.copy_from_slice(&word.to_le_bytes());
         }
-        crc.copy_from_slice(&CRC.checksum(body).to_le_bytes());
+        let (body, crc) = bytes.split_at_mut(HALF.saturating_sub(4));
+        crc.copy_from_slice(&crc32c(0, body).to_le_bytes());
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<Slot> {
+    fn parse(bytes: &[u8], crc32c: Crc32c) -> Option<Slot> {
         let (connection, rest) = bytes.split_first_chunk::<4>()?;
         let (resets, rest) = rest.split_first_chunk::<4>()?;
         let (from, rest) = rest.split_first_chunk::<8>()?;
@@ -54,7 +48,7 @@ impl Slot {
             from: u64::from_le_bytes(*from),
             to: u64::from_le_bytes(*to),
         };
-        (slot.emit().as_slice() == bytes).then_some(slot)
+        (slot.emit(crc32c).as_slice() == bytes).then_some(slot)
     }
 }
 
@@ -66,7 +60,8 @@ pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, place: usize, slot: S
     if !pages.ensure(Kind::Slots, half.saturating_add(1).saturating_mul(HALF)) {
         return false;
     }
-    pages.write(Kind::Slots, half.saturating_mul(HALF), &slot.emit());
+    let bytes = slot.emit(pages.crc());
+    pages.write(Kind::Slots, half.saturating_mul(HALF), &bytes);
     pages.barrier();
     true
 }
@@ -79,7 +74,7 @@ pub(crate) fn read<P: Pages>(pages: &DurablePages<P>) -> Vec<(usize, Slot)> {
     // Most were never written, and their checksums need not be made.
     let written = halves.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
     written
-        .filter_map(|(half, bytes)| Some((half / 2, Slot::parse(bytes)?)))
+        .filter_map(|(half, bytes)| Some((half / 2, Slot::parse(bytes, pages.crc())?)))
         .collect()
 }
 
@@ -93,6 +88,8 @@ pub(crate) fn settle(halves: impl Iterator<Item = Slot> + Clone) -> (u64, Option
 
 #[cfg(test)]
 mod tests {
+    use xenstore_core::tree::crc32c;
+
     use super::*;
 
     fn slot(from: u64, to: u64) -> Slot {
@@ -106,12 +103,12 @@ mod tests {
 
     #[test]
     fn a_half_that_is_torn_does_not_verify() {
-        let bytes = slot(5, 9).emit();
-        assert_eq!(Slot::parse(&bytes), Some(slot(5, 9)));
+        let bytes = slot(5, 9).emit(crc32c);
+        assert_eq!(Slot::parse(&bytes, crc32c), Some(slot(5, 9)));
         for torn in 0..HALF {
             let mut bytes = bytes;
             bytes[torn] ^= 1;
-            assert_eq!(Slot::parse(&bytes), None);
+            assert_eq!(Slot::parse(&bytes, crc32c), None);
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Store<P: Pages> {
     noted: Noted,
     figures: StoreFigures,
     encoded: Vec<u8>,
+    /// Made anew for all that becomes visible.
+    publication: Record,
     mark: Mark,
     /// Lives so far, this one included, that have not got anything done.
     attempts: u32,
@@ -153,6 +155,7 @@ impl<P: Pages> Store<P> {
             noted: Noted::default(),
             figures: StoreFigures::default(),
             encoded: Vec::new(),
+            publication: Record::default(),
             mark: Mark::default(),
             attempts: 0,
             at_step: |_| {},
@@ -276,6 +279,7 @@ impl<P: Pages> Store<P> {
                 ..StoreFigures::default()
             },
             encoded: Vec::new(),
+            publication: Record::default(),
             mark: Mark::default(),
             attempts,
             at_step: |_| {},
@@ -487,7 +491,11 @@ impl<P: Pages> Store<P> {
     /// They are visible now.
     pub fn published(&mut self, connection: ConnectionId, bytes: u32) {
         // The slot is this record's durable form.
-        self.server.apply(&published(connection, bytes));
+        let mut record = core::mem::take(&mut self.publication);
+        record.changes.clear();
+        record.changes.push(Change::Published { connection, bytes });
+        self.server.apply(&record);
+        self.publication = record;
         self.write_slot(connection, 0);
         self.reached(Step::Resulted);
     }

@@ -27,6 +27,8 @@ const COST_OF_REQUEST: u64 = 128;
 const COST_OF_CHANGE: u64 = 64;
 /// Bytes of arena upkeep in each round.
 const TIDY_PER_ROUND: usize = 16 * 1024;
+/// Bytes of a ring that are looked at first: more than most requests have.
+const FIRST_LOOK: usize = 128;
 /// A ring takes no more at once.
 const PUBLISH_AT_ONCE: usize = 1024;
 /// Seconds after which a life is no part of a loop of crashes, whether anyone asked something of it or not.
@@ -78,6 +80,8 @@ pub struct Service<M: Machine, P: Pages> {
     stalled: BTreeSet<ConnectionId>,
     /// Whose next request waits for the lease with this number.
     held: BTreeMap<ConnectionId, u64>,
+    /// Clients that wish to begin anew and may not yet, by the time from which on they may.
+    returning: BTreeSet<(Time, ConnectionId)>,
     /// Whose output must be looked after in this round.
     touched: BTreeSet<ConnectionId>,
     /// Socket clients that had room for nothing in this round.
@@ -92,6 +96,8 @@ pub struct Service<M: Machine, P: Pages> {
     /// It was said that the durable pages are full.
     warned: bool,
     message: Vec<u8>,
+    /// What is on its way into a ring; always [`PUBLISH_AT_ONCE`] long, so that it need not be blanked each time.
+    outgoing: Vec<u8>,
 }
 
 impl<M: Machine, P: Pages> Service<M, P> {
@@ -112,6 +118,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             active: VecDeque::new(),
             stalled: BTreeSet::new(),
             held: BTreeMap::new(),
+            returning: BTreeSet::new(),
             touched: BTreeSet::new(),
             full: Vec::new(),
             domains_changed: true,
@@ -120,6 +127,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             quiet: Quiet::default(),
             warned: false,
             message: Vec::with_capacity(PAYLOAD_MAX.saturating_add(HEADER_SIZE)),
+            outgoing: alloc::vec![0; PUBLISH_AT_ONCE],
         }
     }
 
@@ -268,7 +276,13 @@ impl<M: Machine, P: Pages> Service<M, P> {
     pub fn wait(&mut self) {
         let settled = self.store.server().lives().began.after_seconds(SETTLED_AFTER);
         let settled = self.store.is_unsettled().then_some(settled);
-        let deadlines = [self.store.server().next_deadline(), self.quiet.next_deadline(), settled];
+        let returns = self.returning.first().map(|(at, _)| *at);
+        let deadlines = [
+            self.store.server().next_deadline(),
+            self.quiet.next_deadline(),
+            settled,
+            returns,
+        ];
         self.machine.wait(deadlines.into_iter().flatten().min());
     }
 
@@ -294,6 +308,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             if let Some(client) = self.clients.get_mut(&connection) {
                 client.queued = false;
                 self.serve(connection);
+                self.answer(connection);
             }
         }
         let durable = self.store.seal();
@@ -364,6 +379,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
             .is_some_and(|deadline| deadline <= now)
         {
             self.take(Input::Timeout);
+        }
+        while let Some((at, connection)) = self.returning.first().copied().filter(|(at, _)| *at <= now) {
+            self.returning.remove(&(at, connection));
+            activate(&mut self.clients, &mut self.active, connection);
         }
         self.quiet.expire(now, |line| self.machine.log(line));
     }
@@ -540,7 +559,10 @@ impl<M: Machine, P: Pages> Service<M, P> {
         if state.ignored.is_some() {
             // The one thing that is still listened to: the wish to begin anew.
             if client.link.look() == LinkState::Reconnect {
-                self.restart(connection, LinkState::Reconnect);
+                match state.cut_off_until().filter(|until| *until > self.now) {
+                    Some(until) => drop(self.returning.insert((until, connection))),
+                    None => self.restart(connection, LinkState::Reconnect),
+                }
             }
             return;
         }
@@ -612,20 +634,26 @@ impl<M: Machine, P: Pages> Service<M, P> {
             let room = whole
                 .saturating_sub(before)
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
-            message.resize(before.saturating_add(room), 0);
-            let got = message
-                .get_mut(before..)
-                .map_or(0, |out| client.link.peek(client.taken, out));
-            message.truncate(before.saturating_add(got));
+            // Not all that the ring has: most messages are short, and others follow.
+            let mut got = peek_into(&mut message, &client.link, client.taken, room.min(FIRST_LOOK));
+            if let Framed::Lacking(Some(lacking)) = frame(&message) {
+                let skip = u32::try_from(got).map_or(client.taken, |got| client.taken.saturating_add(got));
+                let lacking = usize::try_from(lacking).unwrap_or(usize::MAX);
+                let more = lacking.min(room.saturating_sub(got));
+                got = got.saturating_add(peek_into(&mut message, &client.link, skip, more));
+            }
             if got == 0 {
                 // The ring was started anew in the middle of this: an INTRODUCE of the one who sent it.
                 self.message = message;
                 return;
             }
+            let framed = frame(&message);
+            if let Framed::Whole(_, length) = framed {
+                message.truncate(length);
+            }
             let whose = state.domid;
             self.store.about_to_decide(connection, &message);
             self.store.reached(Step::BeforeDecide);
-            let framed = frame(&message);
             if let Framed::Whole(header, length) = framed {
                 let payload = message.get(HEADER_SIZE..length).unwrap_or_default();
                 let lease = self.store.server().waits_for(self.now, connection, header, payload);
@@ -711,29 +739,47 @@ impl<M: Machine, P: Pages> Service<M, P> {
         activate(&mut self.clients, &mut self.active, connection);
     }
 
+    /// A client gets its answers when it is served: it goes on while others are. What others are told because of it waits for the end
+    /// of the round, and one notification is enough for all of it.
+    fn answer(&mut self, connection: ConnectionId) {
+        if self.touched.remove(&connection) {
+            let durable = self.store.seal();
+            self.show_to(&durable, connection);
+        }
+    }
+
     /// Everything of the round is durable: clients may see it.
     fn show(&mut self, durable: &Durable) {
         while let Some(connection) = self.touched.pop_first() {
-            let Some(client) = self.clients.get_mut(&connection) else {
-                continue;
-            };
-            if client.taken > 0 {
-                client.link.consume(core::mem::take(&mut client.taken));
-            }
-            self.publish(durable, connection);
-            let Some(client) = self.clients.get_mut(&connection) else {
-                continue;
-            };
-            if client.link.take_notify(client.lacking) {
-                self.store.reached(Step::BeforeNotify);
-                self.machine.notify(client.channel);
-            }
+            self.show_to(durable, connection);
+        }
+    }
+
+    fn show_to(&mut self, durable: &Durable, connection: ConnectionId) {
+        let Some(client) = self.clients.get_mut(&connection) else {
+            return;
+        };
+        if client.taken > 0 {
+            client.link.consume(core::mem::take(&mut client.taken));
+        }
+        self.publish(durable, connection);
+        let Some(client) = self.clients.get_mut(&connection) else {
+            return;
+        };
+        if client.link.take_notify(client.lacking) {
+            self.store.reached(Step::BeforeNotify);
+            self.machine.notify(client.channel);
         }
     }
 
     /// Fills the client's ring from its queue, until one is full or the other empty.
     fn publish(&mut self, durable: &Durable, connection: ConnectionId) {
-        let mut buffer = [0u8; PUBLISH_AT_ONCE];
+        let mut buffer = core::mem::take(&mut self.outgoing);
+        self.publish_through(&mut buffer, durable, connection);
+        self.outgoing = buffer;
+    }
+
+    fn publish_through(&mut self, buffer: &mut [u8], durable: &Durable, connection: ConnectionId) {
         loop {
             let Some(client) = self.clients.get_mut(&connection) else {
                 return;
@@ -810,6 +856,15 @@ impl<M: Machine, P: Pages> Service<M, P> {
             activate(&mut self.clients, &mut self.active, connection);
         }
     }
+}
+
+/// Adds bytes that the ring has `skip` bytes behind those that were consumed; says how many.
+fn peek_into(message: &mut Vec<u8>, link: &impl Link, skip: u32, count: usize) -> usize {
+    let before = message.len();
+    message.resize(before.saturating_add(count), 0);
+    let got = message.get_mut(before..).map_or(0, |out| link.peek(skip, out));
+    message.truncate(before.saturating_add(got));
+    got
 }
 
 fn activate<L>(

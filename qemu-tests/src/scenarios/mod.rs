@@ -104,6 +104,7 @@ pub const ALL: &[&Scenario] = &[
     &grows::SCENARIO,
     &hostile::SCENARIO,
     &watcher::SCENARIO,
+    &watcher::WATCHDOG,
     &lifecycle::SCENARIO,
     &unprivileged::SCENARIO,
     &traces::SCENARIO,

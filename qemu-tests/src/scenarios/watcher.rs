@@ -18,6 +18,15 @@ pub const SCENARIO: Scenario = Scenario {
     ..PLAIN
 };
 
+pub const WATCHDOG: Scenario = Scenario {
+    name: "watchdog",
+    about: "the store works without end and nobody in it may notice: Xen ends its domain, with that reason",
+    kind: Kind::Served(include_str!("../../dom0/watchdog.sh")),
+    store_options: "--debug-crash,--hang-limit=0,--watchdog=5",
+    extras: programs,
+    ..PLAIN
+};
+
 /// The watcher, and the means to end a domain.
 fn programs(_: &Parts) -> Result<Archive> {
     let mut archive = Archive::default();

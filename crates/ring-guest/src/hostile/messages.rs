@@ -3,14 +3,21 @@
 use alloc::format;
 use alloc::vec;
 
+use xen_bindings::time;
 use xenstore_wire::{Errno, Header, MessageType, PAYLOAD_MAX};
 
 use super::{Outcome, again, given_up, reconnects, refused, says, works};
 use crate::failure::Failure;
-use crate::store::Store;
+use crate::store::{SECOND, Store};
 
 /// `XENSTORE_ERROR_PROTO` in `xs_wire.h`.
 const PROTOCOL: u32 = 3;
+
+/// A WRITE of this value ends the life of a server that was started with `--debug-crash`.
+const POISON: &[u8] = b"data/attack\0xenstore-stubdom: crash now";
+
+/// Times that it may be answered: the next time the guest is cut off.
+const ANSWERED_MOST: u32 = 2;
 
 pub fn too_long(store: &mut Store) -> Outcome {
     // The longest that is allowed is answered: a node that large is beyond its own limit.
@@ -66,4 +73,22 @@ pub fn types(store: &mut Store) -> Outcome {
     store.reset_watches().map_err(says)?;
     works(store)?;
     again("ENOSYS, EACCES, and exactly one reply to each piece of noise")
+}
+
+pub fn poison(store: &mut Store) -> Outcome {
+    let mut answered = 0;
+    loop {
+        match store.ask(MessageType::Write.to_wire(), 0, POISON) {
+            Err(Failure::Refused(Errno::EIO)) if answered < ANSWERED_MOST => answered += 1,
+            Err(Failure::GivenUp(_)) => break,
+            other => return Err(format!("poison number {answered}: {other:?}")),
+        }
+    }
+    given_up(store, PROTOCOL, "poison")?;
+    let start = time::now_ns();
+    reconnects(store)?;
+    let waited = (time::now_ns() - start) / SECOND;
+    again(format!(
+        "EIO {answered} times, then error 3 and silence after it, and {waited} s later a reconnect that works"
+    ))
 }

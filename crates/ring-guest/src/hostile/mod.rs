@@ -64,6 +64,8 @@ attacks! {
     TooLong, "too-long", messages::too_long;
     /// Types that do not exist, that are the server's, that are dom0's; and noise as payload.
     Types, "types", messages::types;
+    /// A request that ends the server's life, again and again.
+    Poison, "poison", messages::poison;
     /// Half a header, and nothing more.
     HalfHeader, "half-header", silence::half_header;
     /// Requests, and nobody who reads the replies until all is full; then they are read.

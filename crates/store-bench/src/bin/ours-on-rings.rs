@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use native_rings::{Failure, Life, Page, REMOTE_PORT_MAX, ServerSide, Signal};
+use xen_bindings::checksum;
+use xenstore_core::tree::{Crc32c, crc32c};
 use xenstore_core::{Channel, Configuration, ConnectFailure, CrashKind, DomainState, Time, World};
-use xenstore_recovery::{SlicePages, Store};
+use xenstore_recovery::{Pages, SlicePages, Store};
 use xenstore_ring::feature;
 use xenstore_service::{Event, Machine, RingLink, Service};
 use xenstore_wire::DomId;
@@ -30,6 +32,43 @@ const FIRST_PORT: u32 = 1;
 struct Rings {
     host: ServerSide,
     started: Instant,
+}
+
+/// Durable pages in memory, with the processor's instruction for checksums, as in the image.
+struct Memory {
+    pages: SlicePages<Vec<u8>>,
+    crc32c: Crc32c,
+}
+
+impl Memory {
+    fn new(bytes: usize) -> Self {
+        Memory {
+            pages: SlicePages(vec![0; bytes]),
+            crc32c: checksum::crc32c().unwrap_or(crc32c),
+        }
+    }
+}
+
+impl Pages for Memory {
+    fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        self.pages.bytes(at, length)
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) {
+        self.pages.store(at, bytes);
+    }
+
+    fn barrier(&mut self) {
+        self.pages.barrier();
+    }
+
+    fn crc32c(&self) -> Crc32c {
+        self.crc32c
+    }
 }
 
 fn must<T>(result: Result<T, Failure>) -> T {
@@ -134,7 +173,7 @@ fn main() {
         features,
         ..Configuration::default()
     };
-    let store = Store::cold(configuration, SlicePages(vec![0; memory << 20])).unwrap_or_else(|small| {
+    let store = Store::cold(configuration, Memory::new(memory << 20)).unwrap_or_else(|small| {
         eprintln!("{memory} MiB are too little: {} KiB are needed", small.needed / 1024);
         exit(1)
     });

@@ -166,7 +166,7 @@ impl<M: Memory> Arena<M> {
         let (chunk, at) = self.space(block.len(), Claimant::Update)?;
         // Making space may have freed ids, so the id is taken only now.
         let id = self.counts.take().ok_or(Exhausted)?;
-        block::seal(&mut block, id);
+        block::seal(&mut block, id, self.memory.crc32c());
         for reference in block::references(&block) {
             self.counts.retain(reference);
         }

@@ -19,7 +19,7 @@
 
 use alloc::vec::Vec;
 
-use super::checksum::Checksum;
+use super::checksum::Crc32c;
 use super::index_block::Sort;
 use super::permissions::PermissionsView;
 
@@ -47,6 +47,8 @@ const KIND: u8 = 0x0F;
 const NODE: u8 = 1;
 pub(super) const HASH_INDEX: u8 = 2;
 pub(super) const ORDER_INDEX: u8 = 3;
+/// A leaf of an index by order that holds the names, too.
+pub(super) const NAMED_LEAF: u8 = 4;
 const LABELLED: u8 = 0x10;
 const SMALL_DIRECTORY: u8 = 0x20;
 const LARGE_DIRECTORY: u8 = 0x40;
@@ -144,6 +146,13 @@ impl<'a> Node<'a> {
         match self.directory {
             Directory::Small { names, .. } | Directory::Large { names, .. } => u64::from(names),
         }
+    }
+
+    /// The name of the node in a block, without a look at the rest.
+    pub(super) fn name_in(block: &'a [u8]) -> Option<&'a [u8]> {
+        let flags = *block.get(2)?;
+        let length = usize::from(u16_at(block, 12)?);
+        block.get(16..)?.get(..length).filter(|_| flags & KIND == NODE)
     }
 
     pub(super) fn parse(block: &'a [u8]) -> Option<Node<'a>> {
@@ -250,28 +259,26 @@ pub(super) fn push_small_entry(out: &mut Vec<u8>, hash: u32, id: u32) {
 }
 
 /// Gives a block its length, its id and its checksum.
-pub(super) fn seal(block: &mut [u8], id: u32) {
+pub(super) fn seal(block: &mut [u8], id: u32, crc32c: Crc32c) {
     let [a, b] = short(block.len());
     if let Some([length_low, length_high, _, _, id_bytes @ ..]) = block.first_chunk_mut::<8>() {
         (*length_low, *length_high) = (a, b);
         *id_bytes = id.to_le_bytes();
     }
-    let sum = checksum(block).to_le_bytes();
+    let sum = checksum(block, crc32c).to_le_bytes();
     if let Some(place) = block.get_mut(8..HEADER) {
         place.copy_from_slice(&sum);
     }
 }
 
 /// Whether the checksum of a block fits its content.
-pub(super) fn is_intact(block: &[u8]) -> bool {
-    u32_at(block, 8) == Some(checksum(block))
+pub(super) fn is_intact(block: &[u8], crc32c: Crc32c) -> bool {
+    u32_at(block, 8) == Some(checksum(block, crc32c))
 }
 
-fn checksum(block: &[u8]) -> u32 {
-    Checksum::new()
-        .add(block.get(..8).unwrap_or_default())
-        .add(block.get(HEADER..).unwrap_or_default())
-        .value()
+fn checksum(block: &[u8], crc32c: Crc32c) -> u32 {
+    let head = crc32c(0, block.get(..8).unwrap_or_default());
+    crc32c(head, block.get(HEADER..).unwrap_or_default())
 }
 
 /// Length and id from the beginning of a block; `None` if the length cannot be.
@@ -354,6 +361,7 @@ fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checksum::crc32c;
     use super::*;
 
     fn example() -> Node<'static> {
@@ -403,8 +411,9 @@ mod tests {
                 };
                 let mut out = Vec::new();
                 node.encode(&mut out);
-                seal(&mut out, 99);
+                seal(&mut out, 99, crc32c);
                 let back = Node::parse(&out).unwrap();
+                assert_eq!(Node::name_in(&out), Some(node.name));
                 assert_eq!(
                     alloc::format!("{back:?}"),
                     alloc::format!("{:?}", Node { id: 99, ..node })
@@ -443,7 +452,7 @@ mod tests {
     fn a_cut_block_is_refused_and_not_misread() {
         let mut out = Vec::new();
         Node { label: 3, ..example() }.encode(&mut out);
-        seal(&mut out, 1);
+        seal(&mut out, 1, crc32c);
         for length in 0..out.len() {
             assert!(Node::parse(&out[..length]).is_none());
         }

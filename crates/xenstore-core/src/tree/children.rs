@@ -1,5 +1,7 @@
 //! Going through the children of a node in the order of their creation.
 
+use alloc::vec::Vec;
+
 use super::Tree;
 use super::block::{Directory, Node, SMALL_ENTRY, small_entries, u32_at};
 use super::index::Cursor;
@@ -46,20 +48,6 @@ impl<'a, M: Memory> Iterator for Children<'a, M> {
     }
 }
 
-/// The names of children, oldest first.
-#[derive(Clone, Debug)]
-pub struct Names<'a, M> {
-    children: Children<'a, M>,
-}
-
-impl<'a, M: Memory> Iterator for Names<'a, M> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        self.children.next().map(|child| child.name())
-    }
-}
-
 impl<M: Memory> Tree<M> {
     /// The children of a node, in the order of their creation.
     pub fn children<'a>(&'a self, node: Node<'a>) -> Children<'a, M> {
@@ -73,46 +61,86 @@ impl<M: Memory> Tree<M> {
         Children { tree: self, rest }
     }
 
-    /// The names of a node's children from a byte of the list of names on, as DIRECTORY_PART wants it; in the list,
-    /// every name is followed by a NUL. Gives the offset of that byte in the first name (its length, if the byte is the
-    /// NUL) and the names; none if the list is not that long.
-    pub fn child_names_from<'a>(&'a self, node: Node<'a>, byte_offset: u64) -> (usize, Names<'a, M>) {
-        let (skip, rest) = match node.directory {
-            Directory::Small { entries, .. } => self.skip_in_small(entries, byte_offset),
-            Directory::Large { by_hash, by_order, .. } => {
-                let found = self.arena.index_at_byte(by_order, byte_offset);
-                let skip = found.as_ref().map_or(0, |(_, skip)| *skip);
-                (
-                    skip,
-                    Rest::Large {
-                        cursor: found.map(|(cursor, _)| cursor),
-                        by_hash,
-                    },
-                )
-            }
+    /// Adds names of a node's children to `out`, oldest first, each with its NUL: from byte `from` of their list on, and only whole
+    /// ones, as many as fit into `room` bytes. True if the end of the list was reached.
+    pub fn append_names(&self, node: Node<'_>, from: u64, room: usize, out: &mut Vec<u8>) -> bool {
+        let mut part = Part {
+            room,
+            out,
+            complete: true,
         };
-        (
-            usize::try_from(skip).unwrap_or(0),
-            Names {
-                children: Children { tree: self, rest },
-            },
-        )
+        match node.directory {
+            Directory::Small { entries, .. } => {
+                let mut skip = from;
+                for (_, id) in small_entries(entries) {
+                    let name = Node::name_in(self.arena.block(id)).unwrap_or_default();
+                    skip = match skip.checked_sub((name.len() as u64).saturating_add(1)) {
+                        Some(beyond) => beyond,
+                        None => {
+                            part.name(name.get(usize::try_from(skip).unwrap_or(0)..).unwrap_or_default());
+                            0
+                        }
+                    };
+                }
+            }
+            Directory::Large { by_hash, by_order, .. } => {
+                let found = self.arena.index_at_byte(by_order, from);
+                if let Some((cursor, skip)) = found {
+                    self.append_large(cursor, usize::try_from(skip).unwrap_or(0), by_hash, &mut part);
+                }
+            }
+        }
+        part.complete
     }
 
-    fn skip_in_small<'a>(&self, entries: &'a [u8], byte_offset: u64) -> (u64, Rest<'a>) {
-        let mut rest = byte_offset;
-        let before = small_entries(entries).take_while(|&(_, id)| {
-            let name = self.arena.node(id).map_or(0, |node| node.name.len() as u64);
-            match rest.checked_sub(name.saturating_add(1)) {
-                Some(beyond) => {
-                    rest = beyond;
-                    true
-                }
-                None => false,
+    fn append_large(&self, cursor: Cursor, mut skip: usize, by_hash: u32, part: &mut Part<'_>) {
+        self.arena.index_leaves(cursor, |leaf, at| {
+            if let Some(names) = leaf.names_from(at) {
+                part.names(names.get(skip..).unwrap_or_default());
+                skip = 0;
+                return part.complete;
             }
+            for entry in leaf.iter().skip(at) {
+                let child = self.child_in_index(by_hash, entry.reference, |node| node.order == entry.key);
+                let name = child.map_or(&[][..], |node| node.name);
+                part.name(name.get(skip..).unwrap_or_default());
+                skip = 0;
+            }
+            part.complete
         });
-        let before = before.count().saturating_mul(SMALL_ENTRY);
-        let entries = entries.get(before..).unwrap_or_default();
-        (if entries.is_empty() { 0 } else { rest }, Rest::Small(entries))
+    }
+}
+
+/// A part of the list of names that is being collected.
+struct Part<'o> {
+    room: usize,
+    out: &'o mut Vec<u8>,
+    /// Everything so far had room.
+    complete: bool,
+}
+
+impl Part<'_> {
+    /// One name, without its NUL.
+    fn name(&mut self, name: &[u8]) {
+        match self.room.checked_sub(name.len().saturating_add(1)) {
+            Some(left) if self.complete => {
+                self.room = left;
+                self.out.extend_from_slice(name);
+                self.out.push(0);
+            }
+            _ => self.complete = false,
+        }
+    }
+
+    /// Names with their NULs.
+    fn names(&mut self, names: &[u8]) {
+        if let Some(left) = self.room.checked_sub(names.len()).filter(|_| self.complete) {
+            self.room = left;
+            self.out.extend_from_slice(names);
+            return;
+        }
+        for name in names.split_inclusive(|byte| *byte == 0) {
+            self.name(name.strip_suffix(&[0]).unwrap_or(name));
+        }
     }
 }

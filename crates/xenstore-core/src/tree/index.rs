@@ -24,10 +24,104 @@ pub(super) struct Cursor {
 }
 
 /// A change of one leaf.
-enum Edit {
-    Insert(usize, Entry),
+enum Edit<'a> {
+    /// The name is that of the child, without NUL.
+    Insert(usize, Entry, &'a [u8]),
     Replace(usize, u32),
     Remove(usize),
+}
+
+/// What a block holds while it is changed.
+#[derive(Default)]
+struct Content {
+    entries: Vec<Entry>,
+    /// The names of a leaf by order, each with its NUL; none if some are not known.
+    names: Option<Vec<u8>>,
+}
+
+/// A part of a [`Content`] that becomes a block.
+struct Piece<'a> {
+    entries: &'a [Entry],
+    names: Option<&'a [u8]>,
+}
+
+impl Content {
+    fn of(block: IndexBlock<'_>) -> Content {
+        Content {
+            entries: block.iter().collect(),
+            names: block.names().map(Vec::from),
+        }
+    }
+
+    /// Where the name of the entry at this place begins among the names.
+    fn name_at(&self, place: usize) -> usize {
+        let before = self.entries.iter().take(place);
+        before.fold(0, |sum: usize, entry| sum.saturating_add(entry.bytes as usize))
+    }
+
+    fn insert(&mut self, place: usize, entry: Entry, name: &[u8]) {
+        let place = place.min(self.entries.len());
+        let at = self.name_at(place);
+        if let Some(names) = &mut self.names
+            && at <= names.len()
+        {
+            names.splice(at..at, name.iter().copied().chain([0]));
+        }
+        self.entries.insert(place, entry);
+    }
+
+    fn remove(&mut self, place: usize) {
+        if place >= self.entries.len() {
+            return;
+        }
+        let (from, to) = (self.name_at(place), self.name_at(place.saturating_add(1)));
+        if let Some(names) = &mut self.names
+            && to <= names.len()
+        {
+            names.drain(from..to);
+        }
+        self.entries.remove(place);
+    }
+
+    /// What is in `other` comes behind this.
+    fn append(&mut self, other: Content) {
+        self.entries.extend(other.entries);
+        self.names = match (self.names.take(), other.names) {
+            (Some(mut names), Some(others)) => {
+                names.extend(others);
+                Some(names)
+            }
+            _ => None,
+        };
+    }
+
+    /// Cuts what is too long for one block into two. Nothing at all gives no piece.
+    fn split(&self, sort: Sort, grew_at_end: bool) -> Vec<Piece<'_>> {
+        let (entries, names) = (self.entries.as_slice(), self.names.as_deref());
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        if entries.len() <= INDEX_MAX {
+            return vec![Piece { entries, names }];
+        }
+        let middle = if grew_at_end && sort == Sort::Order {
+            INDEX_MAX
+        } else {
+            entries.len() / 2
+        };
+        let (left, right) = entries.split_at(middle.min(entries.len()));
+        let of_both = names.and_then(|names| names.split_at_checked(self.name_at(middle)));
+        vec![
+            Piece {
+                entries: left,
+                names: of_both.map(|(names, _)| names),
+            },
+            Piece {
+                entries: right,
+                names: of_both.map(|(_, names)| names),
+            },
+        ]
+    }
 }
 
 impl<M: Memory> Arena<M> {
@@ -113,20 +207,27 @@ impl<M: Memory> Arena<M> {
             .map_or(0, |block| usize::from(block.level()).saturating_add(1))
     }
 
-    /// A new index of at most [`INDEX_MAX`] entries, in order.
-    pub(super) fn index_build(&mut self, sort: Sort, entries: &[Entry]) -> Result<u32, Exhausted> {
-        self.index_place(sort, 0, entries)
+    /// A new index of at most [`INDEX_MAX`] entries, in order. `names`: those of the children, each with its NUL, for one by order.
+    pub(super) fn index_build(
+        &mut self,
+        sort: Sort,
+        entries: &[Entry],
+        names: Option<&[u8]>,
+    ) -> Result<u32, Exhausted> {
+        self.index_place(sort, 0, &Piece { entries, names })
     }
 
-    /// The index with one entry more, after those with the same key.
-    pub(super) fn index_insert(&mut self, sort: Sort, root: u32, entry: Entry) -> Result<u32, Exhausted> {
+    /// The index with one entry more, after those with the same key. `name`: the child's.
+    pub(super) fn index_insert(&mut self, sort: Sort, root: u32, entry: Entry, name: &[u8]) -> Result<u32, Exhausted> {
         let found = self.index_seek(root, entry.key);
         let at = found
             .as_ref()
             .and_then(|cursor| cursor.trail.last())
             .map_or(0, |(_, at)| at.saturating_add(1));
         let cursor = found.or_else(|| self.index_first(root)).ok_or(Exhausted)?;
-        Ok(self.index_edit(sort, cursor, &Edit::Insert(at, entry))?.unwrap_or(root))
+        Ok(self
+            .index_edit(sort, cursor, &Edit::Insert(at, entry, name))?
+            .unwrap_or(root))
     }
 
     /// The index in which the entry with this key and reference refers to something else.
@@ -181,15 +282,23 @@ impl<M: Memory> Arena<M> {
         step: impl Fn(usize, usize) -> Option<usize>,
         start: impl Fn(usize) -> usize,
     ) -> bool {
+        let leaf = cursor.trail.len();
+        self.index_step_above(cursor, leaf, step, start).is_some()
+    }
+
+    /// To the next position in the blocks above this depth, and from there down to a leaf, which comes out.
+    fn index_step_above(
+        &self,
+        cursor: &mut Cursor,
+        mut depth: usize,
+        step: impl Fn(usize, usize) -> Option<usize>,
+        start: impl Fn(usize) -> usize,
+    ) -> Option<IndexBlock<'_>> {
         // Upwards to the first block in which there is a next entry, then downwards along its edge.
-        let mut depth = cursor.trail.len();
         let turn = loop {
-            let Some(up) = depth.checked_sub(1) else { return false };
-            depth = up;
-            let Some(&(id, at)) = cursor.trail.get(depth) else {
-                return false;
-            };
-            let Some(block) = self.index(id) else { return false };
+            depth = depth.checked_sub(1)?;
+            let &(id, at) = cursor.trail.get(depth)?;
+            let block = self.index(id)?;
             if let Some(next) = step(at, block.len()) {
                 break (id, next, block);
             }
@@ -199,136 +308,143 @@ impl<M: Memory> Arena<M> {
         cursor.trail.push((id, at));
         let mut at = at;
         while block.level() > 0 {
-            let Some(entry) = block.get(at) else { return false };
-            let Some(below) = self.below(&block, entry) else {
-                return false;
-            };
+            let entry = block.get(at)?;
+            let below = self.below(&block, entry)?;
             at = start(below.len());
             cursor.trail.push((entry.reference, at));
             block = below;
         }
-        true
+        Some(block)
     }
 
-    fn index_place(&mut self, sort: Sort, level: u8, entries: &[Entry]) -> Result<u32, Exhausted> {
+    /// Visits the leaf where the cursor stands, with where in it, and all behind it, each from its beginning, as long as `visit` says
+    /// so.
+    pub(super) fn index_leaves(&self, mut cursor: Cursor, mut visit: impl FnMut(IndexBlock<'_>, usize) -> bool) {
+        let here = cursor.trail.pop().and_then(|(id, at)| Some((self.index(id)?, at)));
+        if !here.is_some_and(|(leaf, at)| visit(leaf, at)) {
+            return;
+        }
+        while let Some(&(id, slot)) = cursor.trail.last() {
+            // The other leaves of the block above, which is looked up once for all of them.
+            let Some(above) = self.index(id) else { return };
+            for entry in above.iter().skip(slot.saturating_add(1)) {
+                if !self.below(&above, entry).is_some_and(|leaf| visit(leaf, 0)) {
+                    return;
+                }
+            }
+            // Then the first one of the next such block.
+            let depth = cursor.trail.len().saturating_sub(1);
+            let next = |at: usize, length| at.checked_add(1).filter(|next| *next < length);
+            let first = self.index_step_above(&mut cursor, depth, next, |_| 0);
+            if !first.is_some_and(|leaf| visit(leaf, 0)) {
+                return;
+            }
+            cursor.trail.pop();
+        }
+    }
+
+    fn index_place(&mut self, sort: Sort, level: u8, piece: &Piece<'_>) -> Result<u32, Exhausted> {
         let mut block = self.scratch();
-        IndexBlock::encode(sort, level, entries, &mut block);
+        IndexBlock::encode(sort, level, piece.entries, piece.names, &mut block);
         self.place(block)
+    }
+
+    fn content(&self, block: u32) -> Content {
+        self.index(block).map(Content::of).unwrap_or_default()
     }
 
     /// Carries out a change at the leaf where the cursor stands, then all that follows from it up to the root. `None`
     /// if nothing is left.
-    fn index_edit(&mut self, sort: Sort, mut cursor: Cursor, edit: &Edit) -> Result<Option<u32>, Exhausted> {
+    fn index_edit(&mut self, sort: Sort, mut cursor: Cursor, edit: &Edit<'_>) -> Result<Option<u32>, Exhausted> {
         let removing = matches!(edit, Edit::Remove(_));
         let Some((leaf, _)) = cursor.trail.pop() else {
             return Ok(None);
         };
-        let mut entries: Vec<Entry> = self.index(leaf).map(|block| block.iter().collect()).unwrap_or_default();
+        let mut content = self.content(leaf);
         // Where this level has become longer: splitting an index that only grows at its end leaves full blocks behind.
         let mut grew_at_end = false;
         match *edit {
-            Edit::Insert(at, entry) => {
-                grew_at_end = at >= entries.len();
-                entries.insert(at.min(entries.len()), entry);
+            Edit::Insert(at, entry, name) => {
+                grew_at_end = at >= content.entries.len();
+                content.insert(at, entry, name);
             }
             Edit::Replace(at, reference) => {
-                if let Some(entry) = entries.get_mut(at) {
+                if let Some(entry) = content.entries.get_mut(at) {
                     entry.reference = reference;
                 }
             }
-            Edit::Remove(at) => {
-                if at < entries.len() {
-                    entries.remove(at);
-                }
-            }
+            Edit::Remove(at) => content.remove(at),
         }
         let mut level = 0u8;
         while let Some((parent, slot)) = cursor.trail.pop() {
-            let mut above: Vec<Entry> = self
-                .index(parent)
-                .map(|block| block.iter().collect())
-                .unwrap_or_default();
-            let slot = slot.min(above.len());
-            let mut slots = slot..slot.saturating_add(1).min(above.len());
-            if removing && entries.len() < FEW && above.len() > 1 {
-                slots = self.join_with_neighbour(&mut entries, &above, slot);
+            let mut above = self.content(parent);
+            let slot = slot.min(above.entries.len());
+            let mut slots = slot..slot.saturating_add(1).min(above.entries.len());
+            if removing && content.entries.len() < FEW && above.entries.len() > 1 {
+                slots = self.join_with_neighbour(&mut content, &above.entries, slot);
             }
-            let pieces = split(sort, &entries, grew_at_end);
+            let pieces = content.split(sort, grew_at_end);
             let mut written = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                written.push(self.write_piece(sort, level, piece)?);
+                written.push(self.write_piece(sort, level, &piece)?);
             }
-            grew_at_end = slots.end == above.len();
-            above.splice(slots, written);
-            entries = above;
+            grew_at_end = slots.end == above.entries.len();
+            above.entries.splice(slots, written);
+            content = above;
             level = level.wrapping_add(1);
         }
-        self.write_root(sort, level, entries, grew_at_end)
+        self.write_root(sort, level, content, grew_at_end)
     }
 
     fn write_root(
         &mut self,
         sort: Sort,
         mut level: u8,
-        mut entries: Vec<Entry>,
+        mut content: Content,
         grew_at_end: bool,
     ) -> Result<Option<u32>, Exhausted> {
-        if entries.len() > INDEX_MAX {
-            let mut above = Vec::with_capacity(2);
-            for piece in split(sort, &entries, grew_at_end) {
-                above.push(self.write_piece(sort, level, piece)?);
+        if content.entries.len() > INDEX_MAX {
+            let mut above = Content::default();
+            for piece in content.split(sort, grew_at_end) {
+                above.entries.push(self.write_piece(sort, level, &piece)?);
             }
-            (level, entries) = (level.wrapping_add(1), above);
+            (level, content) = (level.wrapping_add(1), above);
         }
-        match (level, entries.as_slice()) {
+        match (level, content.entries.as_slice()) {
             (_, []) => Ok(None),
             // One block remains on the level below: it is the root.
             (1.., [only]) => Ok(Some(only.reference)),
-            (_, entries) => self.index_place(sort, level, entries).map(Some),
+            (_, entries) => {
+                let names = content.names.as_deref();
+                self.index_place(sort, level, &Piece { entries, names }).map(Some)
+            }
         }
     }
 
-    /// Adds the entries of a neighbour of the block in `slot` to `entries`. Returns the slots that they come from.
-    fn join_with_neighbour(&self, entries: &mut Vec<Entry>, above: &[Entry], slot: usize) -> core::ops::Range<usize> {
+    /// Adds the entries of a neighbour of the block in `slot` to `content`. Returns the slots that they come from.
+    fn join_with_neighbour(&self, content: &mut Content, above: &[Entry], slot: usize) -> core::ops::Range<usize> {
         let (first, neighbour) = match slot.checked_sub(1) {
             Some(left) => (left, left),
             None => (slot, slot.saturating_add(1)),
         };
-        let other = above.get(neighbour).and_then(|entry| self.index(entry.reference));
-        let other: Vec<Entry> = other.map(|block| block.iter().collect()).unwrap_or_default();
+        let other = above.get(neighbour).map(|entry| self.content(entry.reference));
+        let mut other = other.unwrap_or_default();
         if neighbour < slot {
-            entries.splice(0..0, other);
-        } else {
-            entries.extend(other);
+            core::mem::swap(content, &mut other);
         }
+        content.append(other);
         first..first.saturating_add(2).min(above.len())
     }
 
     /// Writes a block, and says what stands for it in the level above.
-    fn write_piece(&mut self, sort: Sort, level: u8, entries: &[Entry]) -> Result<Entry, Exhausted> {
+    fn write_piece(&mut self, sort: Sort, level: u8, piece: &Piece<'_>) -> Result<Entry, Exhausted> {
+        let entries = piece.entries;
         Ok(Entry {
             key: entries.first().map_or(0, |entry| entry.key),
-            reference: self.index_place(sort, level, entries)?,
+            reference: self.index_place(sort, level, piece)?,
             bytes: entries
                 .iter()
                 .fold(0, |sum: u32, entry| sum.saturating_add(entry.bytes)),
         })
     }
-}
-
-/// Cuts what is too long for one block into two. Nothing at all gives no piece.
-fn split(sort: Sort, entries: &[Entry], grew_at_end: bool) -> Vec<&[Entry]> {
-    if entries.is_empty() {
-        return Vec::new();
-    }
-    if entries.len() <= INDEX_MAX {
-        return vec![entries];
-    }
-    let middle = if grew_at_end && sort == Sort::Order {
-        INDEX_MAX
-    } else {
-        entries.len() / 2
-    };
-    let (left, right) = entries.split_at(middle.min(entries.len()));
-    vec![left, right]
 }

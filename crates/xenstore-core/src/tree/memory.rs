@@ -8,6 +8,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::checksum::{Crc32c, crc32c};
+
 /// Bytes of one chunk. Large enough that the unused tail of a chunk costs little (a block never spans two chunks and
 /// the largest one has about a quarter of this), small enough that the few chunks kept back for the cleaner do not
 /// matter in a memory of 2 MiB.
@@ -62,6 +64,11 @@ pub trait Memory {
 
     /// Changes one table entry, atomically.
     fn set_location(&mut self, id: u32, location: u32);
+
+    /// How the machine computes a CRC-32C, if it has something better than [`crc32c`].
+    fn crc32c(&self) -> Crc32c {
+        crc32c
+    }
 }
 
 /// Memory from the heap, within a limit.

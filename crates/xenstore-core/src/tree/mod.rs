@@ -48,9 +48,10 @@ use block::{Directory, small_entries};
 pub(crate) use hash::{NameHash, fingerprint};
 
 pub use block::{NAME_MAX, Node, PERMISSIONS_MAX, VALUE_MAX};
-pub use children::{Children, Names};
+pub use checksum::{Crc32c, crc32c};
+pub use children::Children;
 pub use memory::{CHUNK, Memory, PlainMemory};
-pub use open::{Corrupt, Unreadable};
+pub use open::{Corrupt, Family, Unreadable};
 pub use permissions::PermissionsView;
 pub use room::Figures;
 pub use update::NewNode;
@@ -178,7 +179,9 @@ impl<M: Memory> Tree<M> {
         match directory {
             Directory::Small { entries, .. } => small_entries(entries)
                 .filter(|&(other, _)| other == hash)
-                .find_map(|(_, id)| self.arena.node(id).filter(is_it)),
+                .map(|(_, id)| self.arena.block(id))
+                .find(|block| Node::name_in(block) == Some(name.as_bytes()))
+                .and_then(Node::parse),
             Directory::Large { by_hash, .. } => self.child_in_index(by_hash, hash, is_it),
         }
     }

@@ -4,10 +4,11 @@
 //! which blocks are alive, how often each is referred to, which chunks and ids are free. Every block is checked on the
 //! way. What no root reaches (an update that was not finished, what had been given up) becomes free by that.
 
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arena::{Arena, place_of};
+use super::arena::{Arena, block_in, place_of};
 use super::block::{self, Node};
 use super::hash::NameHash;
 use super::index_block::IndexBlock;
@@ -23,7 +24,7 @@ pub enum Corrupt {
     Checksum(u32),
     /// The block is not a node or an index block, although its checksum is right.
     Shape(u32),
-    /// Blocks lead in a circle.
+    /// Two blocks of one tree lead to the same one, or in a circle.
     Circle,
     /// There is not enough memory to read the tree back. Not the fault of any block.
     Memory,
@@ -38,23 +39,68 @@ pub struct Unreadable<M> {
     pub why: Corrupt,
 }
 
+/// No node: what is above the root.
+const NONE: u32 = u32::MAX;
+
+/// What going through the present tree shows besides: which nodes differ from their parents, and where they are.
+#[derive(Debug, Default)]
+pub struct Family {
+    /// Nodes that have other permissions than their parent, each with its parent; the root is one of them.
+    apart: Vec<(u32, u32)>,
+    /// The parent of each node that has children, by id.
+    parents: Vec<u32>,
+}
+
+impl Family {
+    /// Calls `see` with the path of each node whose permissions are not those of its parent, the node, and its parent; none for the
+    /// root, whose path is empty.
+    pub fn each_apart<M: Memory>(&self, tree: &Tree<M>, mut see: impl FnMut(&str, Node<'_>, Option<Node<'_>>)) {
+        let mut path = String::new();
+        let mut names = Vec::new();
+        for &(id, parent) in &self.apart {
+            let Some(node) = tree.arena.node(id) else { continue };
+            let mut above = parent;
+            path.clear();
+            names.clear();
+            while above != NONE {
+                names.push(above);
+                above = self.parents.get(above as usize).copied().unwrap_or(NONE);
+            }
+            // The last one is the root, which has no name.
+            names.pop();
+            while let Some(above) = names.pop().and_then(|id| tree.arena.node(id)) {
+                path.push('/');
+                path.push_str(above.name());
+            }
+            if parent != NONE {
+                path.push('/');
+                path.push_str(node.name());
+            }
+            see(&path, node, tree.arena.node(parent).filter(|_| parent != NONE));
+        }
+    }
+}
+
 impl<M: Memory> Tree<M> {
-    /// The tree that `memory` holds. `current` becomes the present root; each of the `held` roots gets a reference for
+    /// The tree that `memory` holds, and what was seen on the way. `current` becomes the present root; each of the `held` roots gets a reference for
     /// every time it is named, so [`Tree::release`] is due for each of them. `hash_seed` is the one that the tree was
     /// made with. Takes time in proportion to the blocks that are alive, and parses nothing but them.
     ///
     /// # Errors
     /// Says which block is not what it should be. Whether or not it succeeds, nothing in the memory is changed.
-    pub fn open(memory: M, hash_seed: u64, current: Root, held: &[Root]) -> Result<Self, Unreadable<M>> {
+    pub fn open(memory: M, hash_seed: u64, current: Root, held: &[Root]) -> Result<(Self, Family), Unreadable<M>> {
         let mut arena = Arena::new(memory);
         match arena.reach_all(current, held) {
-            Ok(()) => Ok(Self {
-                arena,
-                hash: NameHash::new(hash_seed),
-                current,
-                impossible: 0,
-                exhausted: 0,
-            }),
+            Ok(family) => {
+                let tree = Self {
+                    arena,
+                    hash: NameHash::new(hash_seed),
+                    current,
+                    impossible: 0,
+                    exhausted: 0,
+                };
+                Ok((tree, family))
+            }
             Err(why) => Err(Unreadable {
                 memory: arena.memory,
                 why,
@@ -65,19 +111,46 @@ impl<M: Memory> Tree<M> {
 
 impl<M: Memory> Arena<M> {
     /// Counts what the roots reach and checks it; the rest is free.
-    fn reach_all(&mut self, current: Root, held: &[Root]) -> Result<(), Corrupt> {
+    fn reach_all(&mut self, current: Root, held: &[Root]) -> Result<Family, Corrupt> {
         if self.counts.ids() < self.memory.table_len() {
             return Err(Corrupt::Memory);
         }
         let mut lives = vec![(0usize, 0usize); self.chunks.len()];
         let mut live = [0usize; 2];
-        let mut found: Vec<u32> = Vec::new();
-        for root in core::iter::once(&current).chain(held) {
+        let mut family = Family::default();
+        let ids = self.counts.ids() as usize;
+        family.parents.try_reserve_exact(ids).map_err(|_| Corrupt::Memory)?;
+        family.parents.resize(ids, NONE);
+        // Each block with the node that it belongs to, or is a child of.
+        let mut found: Vec<(u32, u32)> = Vec::new();
+        let present = core::iter::once((&current, true));
+        for (root, is_present) in present.chain(held.iter().map(|root| (root, false))) {
             self.reach(root.0, &mut found)?;
-            while let Some(id) = found.pop() {
-                let Arena { memory, counts, .. } = &mut *self;
+            let Arena { memory, counts, .. } = &mut *self;
+            let memory = &*memory;
+            // The last parent, and its permissions.
+            let mut above: (u32, &[u8]) = (NONE, &[]);
+            while let Some((id, parent)) = found.pop() {
                 let (chunk, end, block) = check(memory, id)?;
                 let length = block.len();
+                let node = Node::parse(block);
+                if node.is_none() && IndexBlock::parse(block).is_none() {
+                    return Err(Corrupt::Shape(id));
+                }
+                if let Some(node) = node.filter(|_| is_present) {
+                    if above.0 != parent {
+                        let permissions = Node::parse(block_in(memory, parent)).map(|node| node.permissions);
+                        above = (parent, permissions.unwrap_or_default());
+                    }
+                    if parent == NONE || node.permissions != above.1 {
+                        family.apart.try_reserve(1).map_err(|_| Corrupt::Memory)?;
+                        family.apart.push((id, parent));
+                    }
+                    if let Some(known) = family.parents.get_mut(id as usize) {
+                        *known = parent;
+                    }
+                }
+                let owner = if node.is_some() { id } else { parent };
                 if let Some((live, fill)) = lives.get_mut(chunk as usize) {
                     (*live, *fill) = (live.saturating_add(length), end.max(*fill));
                 }
@@ -90,42 +163,41 @@ impl<M: Memory> Arena<M> {
                     }
                     if counts.found(reference) {
                         found.try_reserve(1).map_err(|_| Corrupt::Memory)?;
-                        found.push(reference);
+                        found.push((reference, owner));
+                    } else if is_present {
+                        return Err(Corrupt::Circle);
                     }
                 }
             }
         }
         self.counts.relink();
         self.restore_chunks(&lives, live);
-        Ok(())
+        Ok(family)
     }
 
-    fn reach(&mut self, root: u32, found: &mut Vec<u32>) -> Result<(), Corrupt> {
+    fn reach(&mut self, root: u32, found: &mut Vec<(u32, u32)>) -> Result<(), Corrupt> {
         if root >= self.counts.ids() {
             return Err(Corrupt::Missing(root));
         }
         if self.counts.found(root) {
-            found.push(root);
+            found.push((root, NONE));
         }
         Ok(())
     }
 }
 
-/// Checks a block. Gives its chunk, its end in the chunk, and the block.
+/// Checks that a block is there and whole. Gives its chunk, its end in the chunk, and the block.
 fn check<M: Memory>(memory: &M, id: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
     let (chunk, at) = place_of(memory.location(id)).ok_or(Corrupt::Missing(id))?;
     let bytes = memory.chunk(chunk).get(at..).unwrap_or_default();
     let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
     let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;
     let end = at.saturating_add(length);
-    if !block::is_intact(block) {
+    if !block::is_intact(block, memory.crc32c()) {
         return Err(Corrupt::Checksum(id));
     }
     if owner != id || end > CHUNK {
         return Err(Corrupt::Missing(id));
-    }
-    if Node::parse(block).is_none() && IndexBlock::parse(block).is_none() {
-        return Err(Corrupt::Shape(id));
     }
     Ok((chunk, end, block))
 }

@@ -9,7 +9,7 @@ use xenstore_wire::Path;
 
 use super::arena::{Arena, FOR_CLEANER, SMALL_BLOCK};
 use super::block::{BLOCK_MAX, Directory, HEADER, NODE_OVERHEAD, SMALL_ENTRY, SMALL_MAX};
-use super::index_block::{INDEX_MAX, Sort};
+use super::index_block::{INDEX_MAX, NAMED_COUNT, NAMES_MAX, Sort};
 use super::memory::{CHUNK, Memory};
 use super::{Root, Tree};
 
@@ -90,6 +90,28 @@ fn weight(bytes: usize, large: bool) -> usize {
     bytes.saturating_add(tails)
 }
 
+/// Bytes of the largest block of an index by hash, and by order without names.
+const HASH_BLOCK: usize = HEADER + INDEX_MAX * Sort::Hash.entry_size();
+const ORDER_BLOCK: usize = HEADER + INDEX_MAX * Sort::Order.entry_size();
+/// What the names of a leaf take; a split or a merge writes two leaves.
+const NAMES: usize = NAMED_COUNT + NAMES_MAX;
+/// Levels of an index: each block but the root has eight entries or more, and there are fewer than 2³² ids.
+const LEVELS_MAX: usize = 11;
+/// What the block of a node on the way grows by: generations can grow, and there may be one child more, or all of a small directory
+/// again.
+const REWRITTEN_MORE: usize = 20 + (SMALL_MAX + 1) * SMALL_ENTRY;
+
+/// What it costs to insert into both indexes, or to remove, with so many levels by hash and by order.
+fn edit_cost(levels: usize, order_levels: usize) -> usize {
+    // A split or a merge writes two blocks at each level, and there may be one level more.
+    let by_hash = levels.saturating_add(1).saturating_mul(HASH_BLOCK);
+    let by_order = order_levels.saturating_add(1).saturating_mul(ORDER_BLOCK);
+    by_hash
+        .saturating_add(by_order)
+        .saturating_add(weight(NAMES, NAMES > SMALL_BLOCK))
+        .saturating_mul(2)
+}
+
 impl<M: Memory> Tree<M> {
     /// Bytes that the tree can hold in all, by the measure of [`Tree::room`].
     pub fn capacity(&self) -> usize {
@@ -106,6 +128,25 @@ impl<M: Memory> Tree<M> {
         self.arena.room().1
     }
 
+    /// What [`Tree::cost_of`] is never above, whatever the tree looks like: visits nothing. As long as there is so much room, nobody
+    /// needs to know better.
+    pub fn cost_at_most(&self, path: Path<'_>, payload: usize) -> usize {
+        let depth = path.depth().max(1);
+        let way = weight(BLOCK_MAX + REWRITTEN_MORE, true).saturating_add(LEVELS_MAX * HASH_BLOCK);
+        let new = path
+            .as_str()
+            .len()
+            .saturating_add(payload)
+            .saturating_add(depth.saturating_mul(NODE_OVERHEAD));
+        let each_time = depth
+            .saturating_add(1)
+            .saturating_mul(way)
+            .saturating_add(weight(new, true));
+        each_time
+            .saturating_mul(depth)
+            .saturating_add(edit_cost(LEVELS_MAX, LEVELS_MAX))
+    }
+
     /// An upper bound of what it costs to create, change or remove the node at `path`, ancestors that are missing
     /// included; `payload` is the length of the new value plus 4 for each permission entry. In bytes, for the time both
     /// the old and the new root are held. Visits the blocks that [`Tree::find`] visits.
@@ -119,8 +160,7 @@ impl<M: Memory> Tree<M> {
         let mut components = path.components();
         loop {
             if let Some(node) = at {
-                // Generations can grow, and there may be one child more, or all of a small directory again.
-                let rewritten = block.saturating_add(20).saturating_add((SMALL_MAX + 1) * SMALL_ENTRY);
+                let rewritten = block.saturating_add(REWRITTEN_MORE);
                 let (way, edit) = self.index_cost(node.directory);
                 ways = ways
                     .saturating_add(weight(rewritten, rewritten > SMALL_BLOCK))
@@ -145,18 +185,11 @@ impl<M: Memory> Tree<M> {
 
     /// What it costs to write one way through the index by hash, and to insert or remove in both.
     fn index_cost(&self, directory: Directory<'_>) -> (usize, usize) {
-        const HASH_BLOCK: usize = HEADER + INDEX_MAX * Sort::Hash.entry_size();
-        const ORDER_BLOCK: usize = HEADER + INDEX_MAX * Sort::Order.entry_size();
         match directory {
-            Directory::Small { .. } => (0, HASH_BLOCK + ORDER_BLOCK),
+            Directory::Small { .. } => (0, HASH_BLOCK + ORDER_BLOCK + NAMES),
             Directory::Large { by_hash, by_order, .. } => {
                 let levels = self.arena.index_height(by_hash);
-                let order_levels = self.arena.index_height(by_order).saturating_add(1);
-                // A split or a merge writes two blocks at each level.
-                let edit = levels.saturating_add(1).saturating_mul(HASH_BLOCK);
-                let edit = edit
-                    .saturating_add(order_levels.saturating_mul(ORDER_BLOCK))
-                    .saturating_mul(2);
+                let edit = edit_cost(levels, self.arena.index_height(by_order));
                 (levels.saturating_mul(HASH_BLOCK), edit)
             }
         }

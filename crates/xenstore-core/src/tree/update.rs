@@ -298,9 +298,12 @@ impl<M: Memory> Tree<M> {
                 count,
                 names,
             } => {
+                let name = self.arena.node(child.id).ok_or(Refused::Impossible)?.name.to_vec();
                 let directory = Directory::Large {
-                    by_hash: self.arena.index_insert(Sort::Hash, by_hash, child.by_hash())?,
-                    by_order: self.arena.index_insert(Sort::Order, by_order, child.by_order())?,
+                    by_hash: self.arena.index_insert(Sort::Hash, by_hash, child.by_hash(), &name)?,
+                    by_order: self
+                        .arena
+                        .index_insert(Sort::Order, by_order, child.by_order(), &name)?,
                     count: count.saturating_add(1),
                     names: names.saturating_add(child.name_bytes),
                 };
@@ -387,11 +390,16 @@ impl<M: Memory> Tree<M> {
         children.push(child);
         children.sort_by_key(|child| child.order);
         let by_order: Vec<Entry> = children.iter().map(Child::by_order).collect();
+        let mut list = Vec::new();
+        for child in &children {
+            list.extend_from_slice(self.arena.node(child.id).ok_or(Refused::Impossible)?.name);
+            list.push(0);
+        }
         children.sort_by_key(|child| child.hash);
         let by_hash: Vec<Entry> = children.iter().map(Child::by_hash).collect();
         Ok(Directory::Large {
-            by_hash: self.arena.index_build(Sort::Hash, &by_hash)?,
-            by_order: self.arena.index_build(Sort::Order, &by_order)?,
+            by_hash: self.arena.index_build(Sort::Hash, &by_hash, None)?,
+            by_order: self.arena.index_build(Sort::Order, &by_order, Some(&list))?,
             count: u32::try_from(children.len()).unwrap_or(u32::MAX),
             names: names.saturating_add(child.name_bytes),
         })

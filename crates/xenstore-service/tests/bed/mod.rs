@@ -133,6 +133,8 @@ pub struct Host {
     pub fuse: Rc<Fuse>,
     /// What the next life is told of the end of this one.
     pub last_end: RefCell<String>,
+    /// Until when the server waits.
+    pub deadline: Cell<Option<Time>>,
 }
 
 pub struct Simulated {
@@ -225,7 +227,9 @@ impl Machine for Simulated {
         }
     }
 
-    fn wait(&mut self, _deadline: Option<Time>) {}
+    fn wait(&mut self, deadline: Option<Time>) {
+        self.host.deadline.set(deadline);
+    }
 
     fn crash(&mut self, _kind: CrashKind) {
         std::panic::resume_unwind(Box::new(Crash));
@@ -539,6 +543,12 @@ impl Bed {
                 Err(what) => std::panic::resume_unwind(what),
             }
         }
+    }
+
+    /// Until when the server would wait now, in nanoseconds.
+    pub fn deadline(&mut self) -> Option<u64> {
+        self.service_mut().wait();
+        self.host.deadline.get().map(|deadline| deadline.0)
     }
 
     /// Lets everyone go on until nothing moves any more.

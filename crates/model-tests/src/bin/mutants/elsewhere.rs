@@ -7,6 +7,9 @@ use super::listed::Row;
 /// unit tests), a blank, its name.
 #[rustfmt::skip]
 pub const LIST: &[Row] = &[
+    Row("node_changes.rs", "set_value", "left out", "self.share_allows(", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
+    Row("node_changes.rs", "replace_permissions", "left out", "self.room(", "allowance permissions_are_granted_to_the_byte_too"),
+    Row("node_changes.rs", "replace_permissions", "operator", "entries > node.permissions", "allowance permissions_are_granted_to_the_byte_too"),
     Row("allowance.rs", "log_refusal", "left out", "self.actions.push(", "allowance a_refusal_is_logged_with_who_met_which_limit"),
     Row("allowance.rs", "over", "never", "reached", "allowance a_refusal_is_logged_with_who_met_which_limit"),
     Row("allowance.rs", "over", "left out", "self.refused.set(", "allowance a_refusal_is_logged_with_who_met_which_limit"),

@@ -156,7 +156,7 @@ fn after_a_crash_at_any_store_the_last_kept_root_is_there() {
                     let part = dice.below(bytes.len() as u64 + 1) as usize;
                     crashed.store(*chunk, *at, &bytes[..part]);
                 }
-                let mut tree =
+                let (mut tree, _) =
                     Tree::open(crashed, 7, root, &[]).unwrap_or_else(|error| panic!("{seed}: {:?}", error.why));
                 let mut model = models[model].clone();
                 compare(&tree, root, &model);

@@ -147,7 +147,7 @@ fn what_there_is_room_for_always_fits_even_when_full() {
 }
 
 #[test]
-fn an_update_without_memory_changes_nothing_and_removing_helps() {
+fn an_update_without_memory_changes_nothing() {
     let mut tree = Tree::new(PlainMemory::new(1 << 20), 3, &owned_by(0), 0);
     let mut nodes = 0;
     while tree.figures().exhausted == 0 {
@@ -166,17 +166,58 @@ fn an_update_without_memory_changes_nothing_and_removing_helps() {
     assert_eq!(u64::from(tree.root_node(tree.current()).child_count()), nodes - 1);
     assert!(tree.find(tree.current(), path(&format!("/f{}", nodes - 1))).is_none());
     audit(&mut tree, &[]);
-    let mut root = tree.current();
-    let mut gone = 0;
-    while tree.room() == 0 {
-        root = tree.remove(root, path(&format!("/f{gone}")), nodes);
+}
+
+/// Whoever asks for room first leaves the reserve alone, and from that any number of removals lives: whatever the sizes of nodes, and
+/// although a removal writes the indexes above it anew.
+#[test]
+fn removing_is_possible_when_memory_is_full_and_helps() {
+    for (value_max, names) in [(0, 1), (600, 1), (600, 60), (4096, 1), (0, 200)] {
+        let mut tree = Tree::new(PlainMemory::new(1 << 20), 3, &owned_by(0), 0);
+        let mut dice = Dice::new(value_max + names);
+        let name = |number: u64| format!("/{}{number}", "f".repeat(names as usize));
+        let value = vec![1; value_max as usize];
+        let fits =
+            |tree: &Tree<PlainMemory>, at: &str| tree.cost_of(tree.current(), path(at), value.len() + 4) <= tree.room();
+        let mut there: Vec<u64> = Vec::new();
+        while fits(&tree, &name(there.len() as u64)) {
+            let number = there.len() as u64;
+            let root = tree.create(
+                tree.current(),
+                path(&name(number)),
+                &value,
+                &owned_by(0),
+                number,
+                number,
+            );
+            tree.set_current(root);
+            there.push(number);
+        }
+        let nodes = there.len();
+        let mut gone = 0;
+        while tree.room() < tree.capacity() / 4 {
+            // Anywhere: where few are gone from every part of the directory, removals join the fewest of its blocks.
+            let number = there.swap_remove(dice.below(there.len() as u64) as usize);
+            let root = tree.remove(tree.current(), path(&name(number)), nodes as u64);
+            assert_ne!(
+                root,
+                tree.current(),
+                "{gone} of {nodes} with values of {value_max} were removed"
+            );
+            tree.set_current(root);
+            gone += 1;
+        }
+        assert_eq!((tree.figures().exhausted, tree.figures().impossible), (0, 0));
+        assert!(
+            gone > 0 && gone < nodes / 3,
+            "{gone} of {nodes} with values of {value_max}"
+        );
+        assert!(fits(&tree, "/again"));
+        let root = tree.create(tree.current(), path("/again"), &value, &owned_by(0), 0, nodes as u64);
+        assert!(tree.find(root, path("/again")).is_some());
         tree.set_current(root);
-        tree.reclaim(usize::MAX);
-        gone += 1;
+        audit(&mut tree, &[]);
     }
-    assert!(gone < nodes / 3, "{gone} of {nodes}");
-    let root = tree.create(root, path("/again"), &[1; 600], &owned_by(0), nodes, nodes);
-    assert!(tree.find(root, path("/again")).is_some());
 }
 
 #[test]
@@ -203,6 +244,7 @@ fn an_update_never_writes_more_than_was_said_before() {
             continue;
         };
         let said = tree.cost_of(root, path(target), 304);
+        assert!(said <= tree.cost_at_most(path(target), 304), "{said} at {target}");
         tree.release(root);
         assert!(written <= said, "{written} > {said} at {target}");
         assert!(said < 40_000, "{said}");

@@ -200,7 +200,7 @@ fn compare<M: Memory>(tree: &Tree<M>, root: Root, model: &Model) {
 /// Nothing leaks: when all that is doomed has been taken apart, what is derived is what reading back would derive.
 fn audit(tree: &mut Tree<PlainMemory>, held: &[Root]) {
     tree.reclaim(usize::MAX);
-    let mut read = Tree::open(tree.memory().clone(), 0, tree.current(), held).unwrap();
+    let (mut read, _) = Tree::open(tree.memory().clone(), 0, tree.current(), held).unwrap();
     for id in 0..tree.arena.counts.ids() {
         assert_eq!(tree.arena.counts.state(id), read.arena.counts.state(id), "id {id}");
         assert_ne!(tree.arena.counts.state(id), State::Doomed);
