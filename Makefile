@@ -99,7 +99,7 @@ bed: image $(BED)
 test: check unit bed
 	@echo "== all tests passed"
 
-# Streams of the crash simulator: so many come to 10⁸ crash points. They take about four hours of two cores.
+# Streams of the crash simulator: so many come to 10⁸ crash points, and take about five hours of one processor (all there are work).
 CRASH_SEEDS ?= 6000
 
 test-long: check unit image $(BED)

@@ -61,16 +61,22 @@ pub fn filled(size: Size) -> Vec<u8> {
     desk.into_bytes()
 }
 
-/// Removes one of the trees. Checkpoints keep what they were made of, so the upkeep begins once both are newer.
+/// Removes one of the trees. Checkpoints keep what they were made of, so the upkeep begins once both are newer; then it outlasts
+/// the requests that come next.
 fn begin_upkeep(desk: &mut Desk, host: &Host, tree: usize) {
     desk.must(host.dom0, MessageType::Rm, 0, &format!("/extra/{tree}|"));
-    let mut written = 0;
-    while (desk.server().tree().figures().doomed_blocks as usize) < EXTRA[2] {
+    let (mut written, mut lasted) = (0, 0);
+    while lasted < LASTS {
         written += 1;
-        assert!(written < 100_000, "nothing is tidied up");
+        assert!(written < 20_000, "nothing is tidied up");
         desk.must(host.dom0, MessageType::Write, 0, &format!("/extra/written|{written}"));
+        let busy = desk.server().tree().figures().doomed_blocks > 0;
+        lasted = if busy { lasted + 1 } else { 0 };
     }
 }
+
+/// Requests after which upkeep that is not done yet goes on for some time.
+const LASTS: usize = 3;
 
 /// What is done.
 #[derive(Clone, Copy, Debug)]
