@@ -43,13 +43,18 @@ impl<M: Memory> Server<M> {
     }
 
     /// All records are replayed, and the queues are what they were at the end of that life. Peaks of memory and of outstanding
-    /// requests between the last checkpoint and now are not known.
+    /// requests between the last checkpoint and now are not known: what there is now counts. All other peaks are.
     pub fn end_of_replay(&mut self) {
-        let domids: Vec<DomId> = self.domains.keys().copied().collect();
-        for domid in domids {
-            self.account(domid, |_| {});
-            if let Some(connection) = self.domains.get(&domid).and_then(|domain| domain.connection) {
-                self.raise_maxima(connection);
+        for (domid, domain) in &mut self.domains {
+            let connection = domain.connection.and_then(|id| self.connections.get(&id));
+            let seen = Maxima {
+                memory: domain.account.memory(),
+                outstanding: connection.map_or(0, |state| state.outstanding() as u64),
+                ..Maxima::default()
+            };
+            domain.maxima.raise(&seen);
+            if *domid != self.configuration.privileged {
+                self.maxima.raise(&seen);
             }
         }
     }
@@ -669,8 +674,10 @@ impl<M: Memory> Server<M> {
             change(&mut domain.account);
             let privileged = domid == self.configuration.privileged;
             self.sums.change(privileged, &before, &domain.account);
+            // Only what changes is seen: a queue becomes shorter in a recovery at another moment than it did.
+            let nodes_changed = domain.account.nodes != before.nodes;
             let seen = Maxima {
-                nodes: domain.account.node_count(),
+                nodes: if nodes_changed { domain.account.node_count() } else { 0 },
                 memory: if replaying { 0 } else { domain.account.memory() },
                 ..Maxima::default()
             };

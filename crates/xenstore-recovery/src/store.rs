@@ -316,8 +316,10 @@ impl<P: Pages> Store<P> {
             let (visible, intended) = slots::settle(own.map(|(_, slot)| *slot));
             let visible = visible.max(bytes_out);
             let count = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-            self.server
-                .apply(&published(connection, count(visible.saturating_sub(bytes_out))));
+            if visible > bytes_out {
+                let shown = count(visible.saturating_sub(bytes_out));
+                self.server.apply(&published(connection, shown));
+            }
             if let Some(intended) = intended.filter(|intended| *intended > visible) {
                 open.push((connection, count(intended.saturating_sub(visible))));
             }

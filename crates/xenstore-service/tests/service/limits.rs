@@ -406,6 +406,12 @@ fn the_largest_values_begin_anew_with_what_each_domain_has() {
     assert_eq!(anew, format!("Max. seen accounting values:\n{zeros}|"));
     let shown = bed.ask(0, Control, 0, "quota|5|");
     assert_eq!(row(&shown, "nodes"), "nodes            :        3 (max        3)");
+    // A restart changes nothing in that, although it looks at what everybody has.
+    bed.restart();
+    for name in ["nodes", "watches", "transactions"] {
+        let shown = bed.ask(0, Control, 0, "quota|max|");
+        assert_eq!(row(&shown, name), format!("{name:<17}:        0"));
+    }
     // From then on as before.
     bed.ask(5, Write, 0, "a|");
     bed.ask(5, Rm, 0, "a|");
