@@ -7,7 +7,7 @@ watcher_starts() {
 
 # Longer than the watchdog waits: the store has nothing to do meanwhile, and winds it nevertheless.
 an_idle_store_is_left_alone() {
-    sleep 8
+    sleep 15
     xenstore-write /watchdog/value kept && expect kept xenstore-read /watchdog/value || return
     [ ! -e /tmp/then ] || because "$(cat /tmp/watcher)"
 }

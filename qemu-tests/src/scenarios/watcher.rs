@@ -22,7 +22,7 @@ pub const WATCHDOG: Scenario = Scenario {
     name: "watchdog",
     about: "the store works without end and nobody in it may notice: Xen ends its domain, with that reason",
     kind: Kind::Served(include_str!("../../dom0/watchdog.sh")),
-    store_options: "--debug-crash,--hang-limit=0,--watchdog=5",
+    store_options: "--debug-crash,--hang-limit=0,--watchdog=10",
     extras: programs,
     ..PLAIN
 };
