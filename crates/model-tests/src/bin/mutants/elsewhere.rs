@@ -29,7 +29,7 @@ pub const LIST: &[Row] = &[
     Row("allowance.rs", "room", "always", "grows", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
     Row("allowance.rs", "room", "never", "!fits(", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
     Row("allowance.rs", "room", "operator", "!fits(", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
-    Row("allowance.rs", "room", "operator", "self.added.saturating_add(cost) <= room", "allowance the_last_room_is_granted_to_the_byte"),
+    Row("allowance.rs", "room", "operator", "self.added.saturating_add(cost) <= room", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
     Row("allowance.rs", "room", "left out", "self.refused.set(", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
     Row("allowance.rs", "share_allows", "never", "self.caller.exempt()", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
     Row("allowance.rs", "share_allows", "always", "self.caller.exempt()", "allowance a_nearly_full_store_grants_to_the_byte_what_the_rules_allow"),
