@@ -365,7 +365,8 @@ fn ports(platform: &mut Platform) -> Outcome {
     ensure(again == Err(XenError::EEXIST), || {
         format!("a second binding of the timer: {again:?}")
     })?;
-    ensure(evtchn::find_virq(VIRQ_TIMER).is_some(), || {
+    let is_timer = |(_, status)| status == Status::Virq(VIRQ_TIMER);
+    ensure(evtchn::bound_ports().any(is_timer), || {
         "the timer's port is not found".into()
     })?;
     let missing = evtchn::bind_interdomain(platform.own_domid, 4095);

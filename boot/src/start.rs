@@ -129,9 +129,10 @@ fn warm(mode: Mode) {
     kept.restarts = kept.restarts.saturating_add(1);
     // SAFETY: as above.
     kept.last_end = unsafe { kept::take_end() };
-    kept.starts_in_vain = match kept.last_end.served {
-        true => 0,
-        false => kept.starts_in_vain.saturating_add(1),
+    kept.starts_in_vain = if kept.last_end.served {
+        0
+    } else {
+        kept.starts_in_vain.saturating_add(1)
     };
     match kept.console {
         // SAFETY: the cold start's mapping is still there.

@@ -63,7 +63,7 @@ pub fn alloc_unbound(remote: u16) -> Result<Port, XenError> {
 }
 
 /// Binds a virtual interrupt to vCPU 0. Unmasked. `EEXIST` if it is bound already (after a warm restart: find the port with
-/// [`find_virq`]).
+/// [`bound_ports`]).
 pub fn bind_virq(virq: u32) -> Result<Port, XenError> {
     let mut argument = EvtchnBindVirq { virq, vcpu: 0, port: 0 };
     operate(EVTCHNOP_BIND_VIRQ, &mut argument)?;
@@ -145,14 +145,6 @@ pub fn bound_ports() -> impl Iterator<Item = (Port, Status)> {
         .map(Port)
         .map_while(|port| Some((port, status(port).ok()?)))
         .filter(|(_, status)| *status != Status::Closed)
-}
-
-/// The port to which `virq` is bound, if it is.
-#[must_use]
-pub fn find_virq(virq: u32) -> Option<Port> {
-    bound_ports()
-        .find(|(_, status)| *status == Status::Virq(virq))
-        .map(|(port, _)| port)
 }
 
 /// Word and bit of a port in the pending and mask arrays.

@@ -615,10 +615,11 @@ impl<'s, M: Memory> Decision<'s, M> {
     }
 
     /// Notes that the transaction, if there is one, wrote this; `top` is as it was before.
-    pub fn wrote(&mut self, write: Write, top: u16) -> Result<(), Errno> {
+    pub fn wrote(&mut self, write: impl FnOnce() -> Write, top: u16) -> Result<(), Errno> {
         let (Place::Transaction { connection, id }, Some((_, open))) = (self.place, self.transaction) else {
             return Ok(());
         };
+        let write = write();
         self.claim_lease(id, open, write.path());
         let (more, less) = open.writing(&write, top);
         if open.older(&write).is_none() {

@@ -201,9 +201,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let value = arguments.rest();
         let top = self.top_of(&path);
         self.write_value(&path, value)?;
-        if self.transaction.is_some() {
-            self.wrote(Write::Value(path, value.into()), top)?;
-        }
+        self.wrote(|| Write::Value(path, value.into()), top)?;
         Ok(Answer::ok())
     }
 
@@ -228,7 +226,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let path = self.only_path(payload)?;
         let top = self.top_of(&path);
         self.make_directory(&path)?;
-        self.wrote(Write::Mkdir(path), top)?;
+        self.wrote(|| Write::Mkdir(path), top)?;
         Ok(Answer::ok())
     }
 
@@ -263,7 +261,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let path = self.only_path(payload)?;
         let top = self.top_of(&path);
         self.remove_existing(&path)?;
-        self.wrote(Write::Remove(path), top)?;
+        self.wrote(|| Write::Remove(path), top)?;
         Ok(Answer::ok())
     }
 
@@ -314,7 +312,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             Target::Node(resolved) => {
                 let top = self.top_of(&resolved.path);
                 self.write_permissions(&resolved.path, &permissions)?;
-                self.wrote(Write::Permissions(resolved.path, permissions), top)?;
+                self.wrote(|| Write::Permissions(resolved.path, permissions), top)?;
             }
             Target::Special(special) => {
                 // Special nodes are outside all transactions: the change holds at once.

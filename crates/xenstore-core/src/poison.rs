@@ -184,14 +184,11 @@ pub(crate) fn decide_partial<M: Memory>(
         // Not even a header, so nothing that could be answered.
         return (!server.exempt(state.domid)).then(|| {
             let mut record = misbehaved(server, now, connection, Fault::Poison);
-            record.changes.insert(
-                0,
-                Change::SetAside {
-                    connection,
-                    at: now,
-                    left: 0,
-                },
-            );
+            record.changes.push(Change::SetAside {
+                connection,
+                at: now,
+                left: 0,
+            });
             record
         });
     };

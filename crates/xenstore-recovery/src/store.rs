@@ -166,9 +166,9 @@ impl<P: Pages> Store<P> {
 
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
     /// that does not lead to the last record that clients may know of, or has led to nothing [`LIVES_BEFORE_OLDER`] times, the
-    /// older checkpoint and the records of both logs: the same state by another road, if that still leads there. If neither gets there, nothing is
-    /// given back, rather than a state that was left behind. On failure the pages come back unchanged; after [`Lost::Loop`] the
-    /// count of lives begins anew.
+    /// older checkpoint and the records of both logs: the same state by another road, if that still leads there. If neither gets
+    /// there, nothing is given back, rather than a state that was left behind. On failure the pages come back unchanged; after
+    /// [`Lost::Loop`] the count of lives begins anew.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
         let attempts = desk::attempts(&pages).saturating_add(1);
@@ -317,8 +317,7 @@ impl<P: Pages> Store<P> {
             let visible = visible.max(bytes_out);
             let count = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
             if visible > bytes_out {
-                let shown = count(visible.saturating_sub(bytes_out));
-                self.server.apply(&published(connection, shown));
+                self.apply_published(connection, count(visible.saturating_sub(bytes_out)));
             }
             if let Some(intended) = intended.filter(|intended| *intended > visible) {
                 open.push((connection, count(intended.saturating_sub(visible))));
@@ -492,14 +491,16 @@ impl<P: Pages> Store<P> {
 
     /// They are visible now.
     pub fn published(&mut self, connection: ConnectionId, bytes: u32) {
-        // The slot is this record's durable form.
-        let mut record = core::mem::take(&mut self.publication);
-        record.changes.clear();
-        record.changes.push(Change::Published { connection, bytes });
-        self.server.apply(&record);
-        self.publication = record;
+        self.apply_published(connection, bytes);
         self.write_slot(connection, 0);
         self.reached(Step::Resulted);
+    }
+
+    /// The slot is this record's durable form.
+    fn apply_published(&mut self, connection: ConnectionId, bytes: u32) {
+        self.publication.changes.clear();
+        self.publication.changes.push(Change::Published { connection, bytes });
+        self.server.apply(&self.publication);
     }
 
     fn write_slot(&mut self, connection: ConnectionId, bytes: u32) {
@@ -551,13 +552,6 @@ impl<P: Pages> Store<P> {
     /// The memory, as a crash would leave it.
     pub fn into_pages(self) -> P {
         self.server.into_pages().into_pages()
-    }
-}
-
-fn published(connection: ConnectionId, bytes: u32) -> Record {
-    Record {
-        changes: [Change::Published { connection, bytes }].into(),
-        ..Record::default()
     }
 }
 

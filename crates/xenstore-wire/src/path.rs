@@ -9,6 +9,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use core::borrow::Borrow;
 use core::fmt;
 
@@ -32,6 +33,28 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
         before = byte;
     }
     before != b'/'
+}
+
+/// Where the homes of domains are.
+pub(crate) const HOMES: &str = "/local/domain/";
+
+/// "/local/domain/N", with room for so many bytes more. The number as the formatter of the standard library writes it, at a tenth of its
+/// cost: most requests name a path below their home.
+pub(crate) fn home(domid: DomId, more: usize) -> String {
+    let mut rest = domid.0;
+    let digits: [u8; 5] = core::array::from_fn(|_| {
+        let digit = u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        digit
+    });
+    let leading = digits.iter().rev().take(4).take_while(|digit| **digit == 0).count();
+    let length = HOMES.len().saturating_add(digits.len());
+    let mut text = String::with_capacity(length.saturating_add(more));
+    text.push_str(HOMES);
+    for digit in digits.iter().rev().skip(leading) {
+        text.push(char::from(b'0'.wrapping_add(*digit)));
+    }
+    text
 }
 
 /// A valid absolute path, borrowed.
@@ -176,7 +199,7 @@ impl PathBuf {
 
     /// The home of a domain, "/local/domain/N": where its relative paths begin, and the answer to GET_DOMAIN_PATH.
     pub fn of_domain(domid: DomId) -> PathBuf {
-        PathBuf(format!("/local/domain/{domid}").into_boxed_str())
+        PathBuf(home(domid, 0).into_boxed_str())
     }
 }
 

@@ -4,15 +4,9 @@
 //! arguments; does not know whether the node exists or who may use it.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 
-use crate::path::is_path_byte;
+use crate::path::{HOMES, home, is_path_byte};
 use crate::{DomId, InvalidPath, Path, PathBuf, SpecialPath};
-
-/// Where the homes of domains are.
-const HOMES: &str = "/local/domain/";
-/// The longest "/local/domain/N/".
-const HOME_MAX: usize = HOMES.len() + 6;
 
 /// A path as the server uses it, and how to show it to the client again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,29 +65,13 @@ pub fn resolve_with_special(bytes: &[u8], own: DomId, limit: Option<usize>) -> R
             prefix_len: 0,
         }));
     }
-    let mut absolute = String::with_capacity(HOME_MAX.saturating_add(text.len()));
-    absolute.push_str(HOMES);
-    push_number(&mut absolute, own.0);
+    let mut absolute = home(own, text.len().saturating_add(1));
     absolute.push('/');
     let prefix_len = absolute.len();
     absolute.push_str(text);
     fits(&absolute)?;
     let path = PathBuf::try_from(Box::<str>::from(absolute))?;
     Ok(Target::Node(Resolved { path, prefix_len }))
-}
-
-/// What the formatter of the standard library writes, at a tenth of its cost: most requests name a path below their home.
-fn push_number(text: &mut String, number: u16) {
-    let mut rest = number;
-    let digits: [u8; 5] = core::array::from_fn(|_| {
-        let digit = u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        digit
-    });
-    let leading = digits.iter().rev().take(4).take_while(|digit| **digit == 0).count();
-    for digit in digits.iter().rev().skip(leading) {
-        text.push(char::from(b'0'.wrapping_add(*digit)));
-    }
 }
 
 /// Bytes of "/local/domain/N/" at the beginning, 0 if there is no such beginning.
@@ -117,6 +95,7 @@ mod tests {
     use super::*;
     use crate::REL_PATH_MAX;
     use alloc::format;
+    use alloc::string::String;
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
