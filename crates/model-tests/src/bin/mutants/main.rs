@@ -27,7 +27,7 @@ use listed::Known;
 use workshop::{Outcome, Workshop};
 
 /// The files of the core whose rules clients can see.
-const FILES: [&str; 24] = [
+const FILES: [&str; 25] = [
     "allowance.rs",
     "policy.rs",
     "quota.rs",
@@ -39,6 +39,7 @@ const FILES: [&str; 24] = [
     "apply/domains.rs",
     "apply/transactions.rs",
     "connection.rs",
+    "decide.rs",
     "decision.rs",
     "domain_requests.rs",
     "events.rs",
