@@ -54,9 +54,9 @@ impl Cost {
     }
 }
 
-/// A watch, besides the copies of its path and token: its places in the index (the node of a map has room for eleven) and in its
-/// connection.
-const WATCH: Cost = Cost::new(1600, 40);
+/// A watch, besides the copies of its path and token: its places in the index, whose table doubles when it grows, among those on the
+/// same path (the node of a map has room for eleven, and holds two at least), and in its connection.
+const WATCH: Cost = Cost::new(768, 40);
 /// A queued message, besides its bytes: its place in a queue that doubles when it grows, and its request's in the list of those
 /// that are not consumed.
 const MESSAGE: Cost = Cost::new(320, 64);
@@ -69,9 +69,9 @@ pub(crate) const CONNECTION: Cost = Cost::new(3072, 320);
 /// The largest message, and the largest reply to it.
 const EXCHANGE: Cost = of_message(4112).each(2);
 
-/// What a watch with so many bytes of path and token takes: they stand in the index, in its key, and in the connection.
+/// What a watch with so many bytes of path and token takes: they stand in the index and in the connection.
 pub(crate) const fn of_watch(bytes: u64) -> Cost {
-    WATCH.and(Cost::new(3, 2).each(bytes))
+    WATCH.and(Cost::new(2, 2).each(bytes))
 }
 
 /// What one message takes.

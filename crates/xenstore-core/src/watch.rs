@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Path, PathBuf, SpecialPath};
 
@@ -58,11 +59,61 @@ pub struct Watch {
 /// Orders the watches that match an event: connections as they were created, each one's watches as they were registered.
 pub(crate) type WatchKey = (ConnectionId, u64);
 
-/// The watches on one path.
+/// The watches on one path, never none. Most paths have one, and a map's first node would take the room of eleven for it.
 #[derive(Clone, Debug)]
-struct At {
-    key: Box<str>,
-    watches: BTreeMap<WatchKey, Watch>,
+enum At {
+    One(WatchKey, Watch),
+    More(BTreeMap<WatchKey, Watch>),
+}
+
+impl At {
+    /// The path.
+    fn key(&self) -> &str {
+        self.iter().next().map_or("", |(_, watch)| watch.path.key())
+    }
+
+    /// All of them, in order.
+    fn iter(&self) -> impl Iterator<Item = (WatchKey, &Watch)> {
+        let (one, more) = match self {
+            At::One(key, watch) => (Some((*key, watch)), None),
+            At::More(watches) => (None, Some(watches)),
+        };
+        let more = more.into_iter().flatten().map(|(key, watch)| (*key, watch));
+        one.into_iter().chain(more)
+    }
+
+    /// Those of one connection, in order.
+    fn of(&self, connection: ConnectionId) -> impl Iterator<Item = (WatchKey, &Watch)> {
+        let (one, more) = match self {
+            At::One(key, watch) => (Some((*key, watch)), None),
+            At::More(watches) => (None, Some(watches.range((connection, 0)..=(connection, u64::MAX)))),
+        };
+        let one = one.filter(|(key, _)| key.0 == connection);
+        one.into_iter()
+            .chain(more.into_iter().flatten().map(|(key, watch)| (*key, watch)))
+    }
+
+    fn insert(&mut self, key: WatchKey, watch: Watch) {
+        let before = core::mem::replace(self, At::More(BTreeMap::new()));
+        let mut watches = match before {
+            At::One(one, first) => BTreeMap::from([(one, first)]),
+            At::More(watches) => watches,
+        };
+        watches.insert(key, watch);
+        *self = At::More(watches);
+    }
+
+    /// Takes one of several; the last one goes with the whole entry.
+    fn remove(&mut self, key: WatchKey) -> Option<Watch> {
+        let At::More(watches) = self else { return None };
+        let removed = watches.remove(&key);
+        if watches.len() == 1
+            && let Some((key, watch)) = watches.pop_first()
+        {
+            *self = At::One(key, watch);
+        }
+        removed
+    }
 }
 
 /// All watches of all connections.
@@ -98,9 +149,7 @@ impl WatchIndex {
 
     /// All watches, in no particular order.
     pub fn all(&self) -> impl Iterator<Item = (WatchKey, &Watch)> {
-        self.by_path
-            .iter()
-            .flat_map(|at| at.watches.iter().map(|(key, watch)| (*key, watch)))
+        self.by_path.iter().flat_map(At::iter)
     }
 
     /// The number of the next watch.
@@ -114,17 +163,16 @@ impl WatchIndex {
     }
 
     fn at(&self, key: &str) -> Option<&At> {
-        self.by_path.find(u64::from(self.hash.of(key)), |at| *at.key == *key)
+        self.by_path.find(u64::from(self.hash.of(key)), |at| at.key() == key)
     }
 
     /// The watch of this connection with this path and token. A relative and an absolute spelling of one path are the
     /// same watch, as in C.
     pub fn find(&self, connection: ConnectionId, path: &WatchPath, token: &[u8]) -> Option<u64> {
-        let at = self.at(path.key())?;
-        at.watches
-            .range((connection, 0)..=(connection, u64::MAX))
+        let mut known = self.at(path.key())?.of(connection);
+        known
             .find(|(_, watch)| watch.token.as_ref() == token)
-            .map(|((_, number), _)| *number)
+            .map(|((_, number), _)| number)
     }
 
     pub fn add(&mut self, connection: ConnectionId, watch: Watch) -> u64 {
@@ -136,33 +184,39 @@ impl WatchIndex {
 
     fn insert(&mut self, place: WatchKey, watch: Watch) {
         self.count = self.count.saturating_add(1);
-        let (key, hash) = (Box::<str>::from(watch.path.key()), self.hash);
+        let hash = self.hash;
         let of = |key: &str| u64::from(hash.of(key));
-        let entry = self.by_path.entry(of(&key), |at| at.key == key, |at| of(&at.key));
-        let mut entry = entry.or_insert_with(|| At {
-            key: Box::from(watch.path.key()),
-            watches: BTreeMap::new(),
-        });
-        entry.get_mut().watches.insert(place, watch);
+        let found = self.by_path.entry(
+            of(watch.path.key()),
+            |at| at.key() == watch.path.key(),
+            |at| of(at.key()),
+        );
+        match found {
+            Entry::Occupied(mut at) => at.get_mut().insert(place, watch),
+            Entry::Vacant(place_for_it) => {
+                place_for_it.insert(At::One(place, watch));
+            }
+        }
     }
 
     pub fn remove(&mut self, connection: ConnectionId, path: &WatchPath, number: u64) -> Option<Watch> {
         let hash = u64::from(self.hash.of(path.key()));
-        let mut entry = self.by_path.find_entry(hash, |at| *at.key == *path.key()).ok()?;
-        let watches = &mut entry.get_mut().watches;
-        let watch = watches.remove(&(connection, number))?;
-        if watches.is_empty() {
-            entry.remove();
-        }
-        self.count = self.count.saturating_sub(1);
-        Some(watch)
+        let mut entry = self.by_path.find_entry(hash, |at| at.key() == path.key()).ok()?;
+        let place = (connection, number);
+        let removed = match entry.get_mut() {
+            At::One(key, _) if *key == place => match entry.remove().0 {
+                At::One(_, watch) => Some(watch),
+                At::More(_) => None,
+            },
+            at => at.remove(place),
+        };
+        self.count = self.count.saturating_sub(usize::from(removed.is_some()));
+        removed
     }
 
     /// The watches exactly on `key`, in order.
     pub fn exactly(&self, key: &str) -> impl Iterator<Item = (WatchKey, &Watch)> {
-        self.at(key)
-            .into_iter()
-            .flat_map(|at| at.watches.iter().map(|(key, watch)| (*key, watch)))
+        self.at(key).into_iter().flat_map(At::iter)
     }
 
     /// The watches on `path` or on a node above it whose depth reaches down to it, in order.

@@ -388,7 +388,7 @@ fn the_last_room_is_granted_to_the_byte() {
 /// The longest token with which guest 1 may watch, and what the rule says of it and of the next one: an account may grow that is
 /// small enough for what is left then.
 fn compare_heap(host: &Host, limit: i64) {
-    let cost = |token: usize| 1600 + 3 * ("/a".len() + token) as i64;
+    let cost = |token: usize| 768 + 2 * ("/a".len() + token) as i64;
     let rule = |token: usize| {
         let (held, privileged) = (host_heap(host, 1..=GUESTS), host_heap(host, 0..=0));
         let after = limit - held - privileged - cost(token);

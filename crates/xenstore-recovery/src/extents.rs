@@ -27,8 +27,8 @@ use crate::pages::Pages;
 pub const EXTENT: usize = CHUNK;
 
 const MAGIC: [u8; 8] = *b"XSDPAGES";
-/// Layout version; another one is not read.
-const VERSION: u32 = 3;
+/// Version of the layout, and of what the saved accounts count; another one is not read.
+const VERSION: u32 = 4;
 /// Where the header says how many extents there are.
 const EXTENTS_AT: usize = 16;
 /// Where the two notes are.

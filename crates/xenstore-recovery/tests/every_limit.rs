@@ -51,13 +51,13 @@ fn most(limit: Limit) -> usize {
 }
 
 /// The heap that guests within their limits take, at most. The bytes of each thing are those of `heap.rs` in xenstore-core: a
-/// connection 3,072, a watch 1,600, a transaction 3,072, something that it used 512, a message 320; and each byte of a path
+/// connection 3,072, a watch 768, a transaction 3,072, something that it used 512, a message 320; and each byte of a path
 /// or token, all of which the limit `memory` counts, in up to four copies.
 fn stated_heap() -> usize {
     let transactions = most(Limit::Transactions);
     let things = transactions * most(Limit::TransactionNodes);
     let fixed = 3072
-        + most(Limit::Watches) * 1600
+        + most(Limit::Watches) * 768
         + transactions * 3072
         + things * 512
         + quotas().get(Limit::Outstanding) as usize * (320 + MESSAGE + SMALL);
