@@ -19,6 +19,7 @@ use crate::overlay::View;
 use crate::policy::Caller;
 use crate::record::{Action, Change, NodeChange, Output, Place, Record};
 use crate::server::Server;
+use crate::told::Told;
 use crate::transaction::{Facets, Transaction, Write};
 use crate::tree::Memory;
 
@@ -67,7 +68,7 @@ pub(crate) struct Decision<'s, M: Memory> {
     changes: Vec<Change>,
     pub outputs: Vec<Output>,
     /// How many messages and bytes each connection is told.
-    pub told: BTreeMap<ConnectionId, (u64, u64)>,
+    pub told: Told,
     /// Events that are not told because the same one waits.
     pub merged: u32,
     /// Events that are not told for want of memory, and whose memory that is.
@@ -107,7 +108,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             kept: Vec::new(),
             changes: Vec::new(),
             outputs: Vec::new(),
-            told: BTreeMap::new(),
+            told: Told::default(),
             merged: 0,
             dropped: 0,
             short_of_memory: BTreeSet::new(),
@@ -209,18 +210,14 @@ impl<'s, M: Memory> Decision<'s, M> {
 
     /// A message for a client.
     pub fn output(&mut self, connection: ConnectionId, message: QueuedMessage) {
-        let told = self.told.entry(connection).or_default();
-        told.0 = told.0.saturating_add(1);
-        told.1 = told.1.saturating_add(message.memory() as u64);
+        self.told.add(connection, message.memory() as u64);
         self.outputs.push(Output { connection, message });
     }
 
     /// What others are told of this request has room in the heap; only the privileged domain is told whatever it takes.
     fn others_may_be_told(&self) -> Result<(), Errno> {
-        let told = self
-            .told
-            .values()
-            .map(|(count, bytes)| heap::of_messages(*count, *bytes));
+        let told = self.told.iter();
+        let told = told.map(|(_, amount)| heap::of_messages(amount.messages, amount.bytes));
         let told = told.fold(Cost::default(), Cost::and);
         if self.caller.exempt() || told == Cost::default() || self.server.heap().lets_tell(told) {
             return Ok(());
@@ -244,20 +241,20 @@ impl<'s, M: Memory> Decision<'s, M> {
             });
         }
         let server = self.server;
-        if let (Some((id, state)), 1) = (self.requester, self.told.len())
-            && let Some((_, told)) = self.told.get(&id).copied()
+        if let (Some((id, state)), Some((only, told))) = (self.requester, self.told.only())
+            && id == only
             && self.charged.keys().all(|domid| *domid == state.domid)
         {
             // Most requests concern nobody else.
             if let Some(domain) = server.domains.get(&state.domid).filter(|_| !self.caller.exempt()) {
-                self.warn_of_memory(state.domid, domain, told);
+                self.warn_of_memory(state.domid, domain, told.bytes);
             }
             return;
         }
         let mut concerned: BTreeMap<DomId, u64> = self.charged.keys().map(|domid| (*domid, 0)).collect();
-        for (connection, (_, bytes)) in &self.told {
-            if let Some(state) = server.connections.get(connection) {
-                concerned.insert(state.domid, *bytes);
+        for (connection, told) in self.told.iter() {
+            if let Some(state) = server.connections.get(&connection) {
+                concerned.insert(state.domid, told.bytes);
             }
         }
         for (domid, told) in concerned {

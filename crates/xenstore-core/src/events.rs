@@ -222,7 +222,7 @@ impl<M: Memory> Decision<'_, M> {
         let account = server.domains.get(&receiver.domid);
         let over_limit = account.is_some_and(|domain| {
             let memory = domain.account.memory().saturating_add(more as u64);
-            let count = self.told.get(&connection).map_or(0, |told| told.0);
+            let count = self.told.to(connection).messages;
             let cost = heap::of_messages(count.saturating_add(1), more as u64);
             domain.quotas.reached(Limit::Memory, memory) || !server.heap().lets_grow(&domain.account, cost)
         });

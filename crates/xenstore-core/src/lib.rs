@@ -75,6 +75,7 @@ mod settings;
 mod share;
 mod state;
 mod timeouts;
+mod told;
 mod transaction;
 mod transaction_requests;
 pub mod tree;

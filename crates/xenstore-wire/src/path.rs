@@ -48,7 +48,8 @@ pub(crate) fn home(domid: DomId, more: usize) -> String {
         digit
     });
     let leading = digits.iter().rev().take(4).take_while(|digit| **digit == 0).count();
-    let length = HOMES.len().saturating_add(digits.len());
+    // Exactly, so that nothing is left over when it becomes a path.
+    let length = HOMES.len().saturating_add(digits.len()).saturating_sub(leading);
     let mut text = String::with_capacity(length.saturating_add(more));
     text.push_str(HOMES);
     for digit in digits.iter().rev().skip(leading) {

@@ -1,5 +1,6 @@
 //! Changes of connections: their streams, queues and watches.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use xenstore_wire::DomId;
@@ -142,11 +143,15 @@ impl<M: Memory> Server<M> {
         };
         let (before, messages) = (state.queue.bytes(), state.queue.len());
         state.bytes_out = state.bytes_out.saturating_add(u64::from(bytes));
-        state
-            .queue
-            .advance(usize::try_from(bytes).unwrap_or(usize::MAX), |cause| {
-                through.push(cause)
-            });
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let unconsumed = &mut state.unconsumed;
+        state.queue.advance(bytes, |cause| {
+            if cause.connection == connection {
+                through_for(unconsumed, cause.request);
+            } else {
+                through.push(cause);
+            }
+        });
         let freed = before.saturating_sub(state.queue.bytes());
         let messages = messages.saturating_sub(state.queue.len());
         self.uncharge_queue(connection, freed, messages);
@@ -172,15 +177,9 @@ impl<M: Memory> Server<M> {
 
     /// One message caused by this request is through, or dropped.
     pub(super) fn consumed(&mut self, cause: Cause) {
-        let Some(state) = self.connections.get_mut(&cause.connection) else {
-            return;
-        };
-        if let Some(left) = state.unconsumed.get_mut(&cause.request) {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                state.unconsumed.remove(&cause.request);
-            }
-        }
+        self.change_connection(cause.connection, |state| {
+            through_for(&mut state.unconsumed, cause.request)
+        });
     }
 
     /// Queue, partial message, watches and transactions of a connection go; the connection stays.
@@ -239,6 +238,16 @@ impl<M: Memory> Server<M> {
             .unwrap_or_default();
         for number in numbers {
             self.remove_watch(connection, number);
+        }
+    }
+}
+
+/// One message that this request caused is through, or dropped.
+fn through_for(unconsumed: &mut BTreeMap<u64, u32>, request: u64) {
+    if let Some(left) = unconsumed.get_mut(&request) {
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            unconsumed.remove(&request);
         }
     }
 }
