@@ -5,8 +5,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::host::{Figures, Kind};
-use crate::rows::{Results, Row};
+use crate::host::Kind;
+use crate::load::Figures;
+use crate::part_reports;
+use crate::results::Results;
+use crate::rows::Row;
 use crate::storm::Storm;
 
 /// Everything that was measured, to be shown.
@@ -32,6 +35,7 @@ impl Report {
                 .chain(&results.shared_reads)
                 .map(|storm| storm.server),
         );
+        servers.extend(results.crowds.iter().map(|row| row.server));
         servers.sort_unstable();
         servers.dedup();
         Report { results, servers }
@@ -45,12 +49,18 @@ impl Report {
     /// All tables, and what follows from them.
     pub fn tables(&self) -> String {
         let mut text = format!("{}\n\n", self.results.machine);
+        part_reports::within(&mut text, &self.results);
+        part_reports::starts(&mut text, &self.results);
+        part_reports::crowds(&mut text, &self.results, &self.servers);
         self.costs(&mut text);
         self.waits(&mut text);
         self.memory(&mut text);
         self.storms(&mut text, "storm of VMs", &self.results.storms);
         self.storms(&mut text, "transactions that read one path", &self.results.shared_reads);
         self.verdicts(&mut text);
+        for why in &self.results.left_out {
+            let _infallible = writeln!(text, "left out: {why}");
+        }
         text
     }
 
@@ -161,7 +171,7 @@ impl Report {
         if self.results.memory.is_empty() {
             return;
         }
-        text.push_str("Memory of the server, in KiB\n| domains | watches each |");
+        text.push_str("Memory of the server, in KiB: all / rings, which the domains have, too, and files / of ours durable pages in use\n| domains | watches each |");
         for server in &self.servers {
             let _infallible = write!(text, " {} |", server.name());
         }
@@ -173,10 +183,10 @@ impl Report {
                 let same = |other: &&crate::rows::Memory| {
                     other.server == *server && (other.domains, other.watches) == (of.domains, of.watches)
                 };
-                let kib = all
-                    .iter()
-                    .find(same)
-                    .map_or(String::new(), |found| found.kib.to_string());
+                let kib = all.iter().find(same).map_or(String::new(), |found| {
+                    let pages = found.pages_kib.map_or(String::new(), |kib| format!(" / {kib}"));
+                    format!("{} / {}{pages}", found.kib, found.shared_kib)
+                });
                 let _infallible = write!(text, " {kib} |");
             }
             text.push('\n');
