@@ -6,10 +6,9 @@ use std::fmt;
 use xenstore_core::tree::{CHUNK, Memory, PlainMemory};
 use xenstore_core::{Change, Channel, ConnectionId, DomainState, Input, Record, Server, State, Time, World};
 use xenstore_recovery::{Durable as Sealed, DurablePages, Pages, Store};
+use xenstore_service::TIDY_PER_ROUND;
 use xenstore_wire::{DomId, HEADER_SIZE, Header};
 
-/// Bytes of upkeep behind each request, as in the service.
-const TIDY: usize = 16 * 1024;
 /// More than the longest message.
 const LONGEST: usize = 8192;
 
@@ -123,7 +122,7 @@ impl<P: Pages> Bare for Durable<P> {
         let sealed = self.store.seal();
         let answer = self.show(&sealed, client);
         let event = listener.map_or(0, |listener| self.show(&sealed, listener));
-        self.store.tidy(TIDY);
+        self.store.tidy(TIDY_PER_ROUND);
         [answer, event]
     }
 
@@ -156,7 +155,7 @@ impl Bare for Plain {
         self.server.apply(&record);
         let answer = self.show(client);
         let event = listener.map_or(0, |listener| self.show(listener));
-        self.server.tidy(TIDY);
+        self.server.tidy(TIDY_PER_ROUND);
         [answer, event]
     }
 

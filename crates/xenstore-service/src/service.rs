@@ -25,8 +25,9 @@ const PRIVILEGED_QUANTA: u64 = 4;
 const COST_OF_REQUEST: u64 = 128;
 /// The cost of each change and each message that it makes.
 const COST_OF_CHANGE: u64 = 64;
-/// Bytes of arena upkeep in each round.
-const TIDY_PER_ROUND: usize = 16 * 1024;
+/// Bytes of arena upkeep in each round: as much as two or three lone requests cost, so that one beside upkeep takes a few times as long
+/// as without.
+pub const TIDY_PER_ROUND: usize = 4 * 1024;
 /// Bytes of a ring that are looked at first: more than most requests have.
 const FIRST_LOOK: usize = 128;
 /// A ring takes no more at once.
