@@ -12,8 +12,8 @@ use crate::machine::Outside;
 const MANY: usize = 1000;
 /// Watches of each domain, with paths and tokens as long as those of a block device's.
 const WATCHES: usize = 100;
-/// Bytes of pages for everything but the nodes.
-const ROOM: usize = 32 << 20;
+/// Bytes of pages for everything but the nodes: a checkpoint has room for all watches in a part of them.
+const ROOM: usize = 192 << 20;
 
 /// What a node takes, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 use xenstore_wire::MessageType::{Mkdir, Read, Write};
@@ -29,7 +30,7 @@ pub struct Crowded {
     pub operation: &'static str,
     pub pipelined: bool,
     pub clients: usize,
-    /// KiB of memory when all had connected and made their nodes.
+    /// KiB of memory when all had connected.
     pub kib: u64,
     #[serde(flatten)]
     pub figures: Figures,
@@ -113,22 +114,23 @@ impl Plan {
         progress(&format!("{clients} clients on a socket: {name}"));
         let mut crowd = Crowd::start(server, programs, clients, &[])?;
         ask(&mut crowd, 0, Mkdir, "/local/domain|")?;
-        // Nodes are there before they are measured.
-        for (_, operation) in OPERATIONS.iter().filter(|(name, _)| *name != "read") {
+        let kib = crowd.memory_kib()?;
+        for (operation, make) in OPERATIONS.iter().filter(|(name, _)| name.contains(&self.only)) {
+            // Nodes are there before they are measured.
+            let wanted = if *operation == "read" { OPERATIONS[1].1 } else { *make };
             load(
                 &mut crowd,
                 0..clients,
-                |client| operation(&home(client), 1),
+                |client| wanted(&home(client), 1),
                 Until::Times(1),
-            )?;
-        }
-        let kib = crowd.memory_kib()?;
-        for (operation, make) in OPERATIONS.iter().filter(|(name, _)| name.contains(&self.only)) {
+            )
+            .context(*operation)?;
             for pipelined in [false, true] {
                 progress(&format!("{clients} clients on a socket: {name}, {operation}"));
                 let at_once = if pipelined { AT_ONCE } else { 1 };
                 let until = Until::Passed(Duration::from_secs_f64(self.seconds), REQUESTS);
-                let figures = load(&mut crowd, 0..clients, |client| make(&home(client), at_once), until)?;
+                let figures =
+                    load(&mut crowd, 0..clients, |client| make(&home(client), at_once), until).context(*operation)?;
                 results.crowds.push(Crowded {
                     server,
                     operation,

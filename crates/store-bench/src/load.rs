@@ -38,6 +38,11 @@ pub trait Bed {
 
     /// Notifications that the server has sent.
     fn notifications(&self) -> u64;
+
+    /// How long a load may take, if that is limited.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a load came to.
@@ -138,6 +143,13 @@ pub fn load<B: Bed>(
                 }
                 send_batch(bed, client, operation, state)?;
             }
+        }
+        if bed.patience().is_some_and(|patience| began.elapsed() > patience) {
+            bail!(
+                "after {:.0} s {} requests were answered, and {busy} clients had not finished",
+                began.elapsed().as_secs_f64(),
+                figures.requests
+            );
         }
         in_vain = if moved { 0 } else { in_vain + 1 };
         if in_vain > 10 && bed.nudge(clients.clone())? && in_vain > 1000 {

@@ -20,12 +20,10 @@ fn by_nodes(results: &Results, server: Kind) -> Vec<((&str, bool), Vec<&Inside>)
     let mut found: Vec<((&str, bool), Vec<&Inside>)> = Vec::new();
     let all = results.inside.iter().filter(|inside| inside.server == server);
     // The stores are in order; where something else varies, it does so behind them.
-    let plain: Vec<Setting> = all.clone().map(|inside| inside.row.setting).collect();
+    let first = all.clone().next().map(|inside| inside.row.setting);
     let is_plain = |setting: Setting| {
-        let first = plain
-            .first()
-            .is_some_and(|first| Setting { nodes: 0, ..*first } == Setting { nodes: 0, ..setting });
-        first
+        let apart_from_nodes = |setting| Setting { nodes: 0, ..setting };
+        first.map(apart_from_nodes) == Some(apart_from_nodes(setting))
     };
     for inside in all.filter(|inside| is_plain(inside.row.setting)) {
         let key = (inside.row.work.as_str(), inside.row.durable);
@@ -340,7 +338,7 @@ pub fn crowds(text: &mut String, results: &Results, servers: &[Kind]) {
     for refused in &results.refused {
         let _infallible = writeln!(
             text,
-            "{} does not serve {} clients: {}",
+            "{} and {} clients: {}",
             refused.server.name(),
             refused.clients,
             refused.said
@@ -354,7 +352,7 @@ fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

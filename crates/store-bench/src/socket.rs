@@ -20,7 +20,7 @@ use crate::host::Kind;
 use crate::load::Bed;
 use crate::process;
 
-/// Nothing takes as long.
+/// What a load may take, and a server to say something.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// While it starts, its socket is tried so often.
 const TRY_AGAIN: Duration = Duration::from_micros(50);
@@ -247,6 +247,10 @@ impl Bed for Crowd {
 
     fn notifications(&self) -> u64 {
         0
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(PATIENCE)
     }
 }
 

@@ -53,6 +53,14 @@ impl Plan {
                     .push("in process: the base commit has no such programs yet".to_owned());
                 continue;
             }
+            progress("memory of nodes, watches, transactions");
+            let weighed: Vec<Weighed> = run("ours-weighed", programs, &[])?;
+            let weights = weighed.into_iter();
+            results.weights.extend(weights.map(|Weighed { what, bytes }| Weight {
+                server: *kind,
+                what,
+                bytes,
+            }));
             let mut arguments = vec!["requests".to_owned(), "--nodes".to_owned(), listed(&self.nodes)];
             arguments.extend(["--share".to_owned(), self.share.to_string()]);
             if !self.instructions {
@@ -64,14 +72,6 @@ impl Plan {
                 .extend(found.not_counted.map(|why| format!("instructions: {why}")));
             let rows = found.rows.into_iter();
             results.inside.extend(rows.map(|row| Inside { server: *kind, row }));
-            progress("memory of nodes, watches, transactions");
-            let weighed: Vec<Weighed> = run("ours-weighed", programs, &[])?;
-            let weights = weighed.into_iter();
-            results.weights.extend(weights.map(|Weighed { what, bytes }| Weight {
-                server: *kind,
-                what,
-                bytes,
-            }));
         }
         Ok(())
     }

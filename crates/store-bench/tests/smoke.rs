@@ -1,4 +1,5 @@
-//! The bench itself runs to its end and measures each row, with our server alone: the peers have their own tests of being there.
+//! The bench itself runs to its end and measures each row: with our server alone, and on sockets, where they are started in another way than
+//! in their own tests, with the peers.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -94,4 +95,30 @@ fn each_request_is_measured_in_process_with_and_without_durable_pages() {
     let weights = results["weights"].as_array().unwrap();
     assert!(weights.len() >= 7 && weights.iter().all(|weight| weight["bytes"].as_u64() > Some(0)));
     assert!(folder.0.join("in-process-against-nodes.svg").is_file());
+}
+
+#[test]
+fn debians_servers_serve_sockets_of_their_own_and_not_the_hosts() {
+    let folder = Folder::new("sockets");
+    let hosts = Path::new("/var/run/xenstored");
+    let before = hosts.exists();
+    let json = folder.0.join("bench.json");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_store-bench"));
+    bench.args(["--parts", "socket", "--servers", "c,oxenstored"]);
+    bench
+        .args(["--clients", "3", "--seconds", "0.01"])
+        .arg("--json")
+        .arg(&json);
+    let output = bench.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(results["refused"], Value::Array(Vec::new()));
+    let rows = results["crowds"].as_array().unwrap();
+    // Three operations, lone and pipelined, of both.
+    assert_eq!(rows.len(), 3 * 2 * 2);
+    for row in rows {
+        assert!(row["requests"].as_u64() >= Some(400), "{row}");
+        assert!(row["cpu_us"].as_f64() > Some(0.0), "{row}");
+    }
+    assert_eq!(hosts.exists(), before);
 }
