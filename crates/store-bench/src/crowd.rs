@@ -30,7 +30,7 @@ pub struct Crowded {
     pub operation: &'static str,
     pub pipelined: bool,
     pub clients: usize,
-    /// KiB of memory when all had connected.
+    /// KiB of memory after it.
     pub kib: u64,
     #[serde(flatten)]
     pub figures: Figures,
@@ -114,7 +114,6 @@ impl Plan {
         progress(&format!("{clients} clients on a socket: {name}"));
         let mut crowd = Crowd::start(server, programs, clients, &[])?;
         ask(&mut crowd, 0, Mkdir, "/local/domain|")?;
-        let kib = crowd.memory_kib()?;
         for (operation, make) in OPERATIONS.iter().filter(|(name, _)| name.contains(&self.only)) {
             // Nodes are there before they are measured.
             let wanted = if *operation == "read" { OPERATIONS[1].1 } else { *make };
@@ -136,7 +135,7 @@ impl Plan {
                     operation,
                     pipelined,
                     clients,
-                    kib,
+                    kib: crowd.memory_kib()?,
                     figures,
                 });
             }

@@ -105,7 +105,7 @@ pub fn load<B: Bed>(
     let mut done = vec![0u64; progress.len()];
     let mut busy = progress.len();
     let mut figures = Figures::default();
-    let mut latencies: Vec<u32> = Vec::new();
+    let mut latencies: Vec<u64> = Vec::new();
     bed.rest()?;
     let (cpu, notifications, began) = (bed.cpu_ns()?, bed.notifications(), Instant::now());
     for client in clients.clone() {
@@ -129,7 +129,7 @@ pub fn load<B: Bed>(
                 state.batch += 1;
                 if state.batch == operation.batches.len() {
                     figures.conflicts += u64::from(state.again);
-                    latencies.extend(state.began.map(|began| began.elapsed().as_nanos() as u32));
+                    latencies.extend(state.began.map(|began| began.elapsed().as_nanos() as u64));
                     done[index] += 1;
                     *state = Progress::default();
                     let over = match until {
@@ -164,7 +164,7 @@ pub fn load<B: Bed>(
     latencies.sort_unstable();
     let at = |part: f64| {
         let index = ((latencies.len() as f64 - 1.0).max(0.0) * part).round() as usize;
-        latencies.get(index).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
+        latencies.get(index).map_or(0.0, |ns| *ns as f64 / 1000.0)
     };
     (figures.p50_us, figures.p99_us, figures.max_us) = (at(0.5), at(0.99), at(1.0));
     Ok(figures)

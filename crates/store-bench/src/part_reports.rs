@@ -264,13 +264,15 @@ pub fn crowds(text: &mut String, results: &Results, servers: &[Kind]) {
     for server in servers {
         let _infallible = write!(text, " {} µs |", server.name());
     }
-    let _infallible = write!(text, " ours / better peer |");
+    let base = servers.contains(&Kind::Base);
+    let (beside, rule) = if base { (" ours / base |", "--:|") } else { ("", "") };
+    let _infallible = write!(text, " ours / better peer |{beside}");
     for server in servers {
         let _infallible = write!(text, " {} |", server.name());
     }
     let _infallible = writeln!(
         text,
-        "\n|---|---|--:|{}--:|{}",
+        "\n|---|---|--:|{}--:|{rule}{}",
         "--:|".repeat(servers.len()),
         "---|".repeat(servers.len())
     );
@@ -293,16 +295,22 @@ pub fn crowds(text: &mut String, results: &Results, servers: &[Kind]) {
             let cost = of(*server).map_or(String::new(), |row| format!("{:.2}", row.figures.cpu_us));
             let _infallible = write!(text, " {cost} |");
         }
-        let peers = [Kind::C, Kind::Oxenstored].into_iter().filter_map(of);
-        let better = peers.map(|row| row.figures.cpu_us).min_by(f64::total_cmp);
-        let ratio = of(Kind::Ours)
-            .zip(better)
-            .map(|(ours, better)| ours.figures.cpu_us / better);
+        let ratio_to = |others: &[Kind]| {
+            let costs = others
+                .iter()
+                .filter_map(|server| of(*server))
+                .map(|row| row.figures.cpu_us);
+            let ratio = of(Kind::Ours)?.figures.cpu_us / costs.min_by(f64::total_cmp)?;
+            Some(format!("{ratio:.2}"))
+        };
         let _infallible = write!(
             text,
             " {} |",
-            ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
+            ratio_to(&[Kind::C, Kind::Oxenstored]).unwrap_or_default()
         );
+        if base {
+            let _infallible = write!(text, " {} |", ratio_to(&[Kind::Base]).unwrap_or_default());
+        }
         for server in servers {
             let waits = of(*server).map_or(String::new(), |row| {
                 let figures = &row.figures;

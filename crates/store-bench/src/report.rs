@@ -83,8 +83,13 @@ impl Report {
         heads.map(line).collect()
     }
 
-    /// Ours against the better of the others.
+    /// Ours against the better of the peers.
     fn ratio(&self, line: &Line<'_>) -> Option<f64> {
+        self.ratio_to(line, |server| !matches!(server, Kind::Ours | Kind::Base))
+    }
+
+    /// Ours against the best of these.
+    fn ratio_to(&self, line: &Line<'_>, of: impl Fn(Kind) -> bool) -> Option<f64> {
         let cost = |of: &dyn Fn(Kind) -> bool| {
             let all = self
                 .servers
@@ -95,7 +100,7 @@ impl Report {
             costs.min_by(f64::total_cmp)
         };
         let ours = cost(&|server| server == Kind::Ours)?;
-        Some(ours / cost(&|server| !matches!(server, Kind::Ours | Kind::Base))?)
+        Some(ours / cost(&of)?)
     }
 
     fn head(&self, text: &mut String, title: &str, columns: &[&str]) {
@@ -113,8 +118,14 @@ impl Report {
             return;
         }
         self.head(text, "Server's processor time for each request, in µs", &["µs"]);
-        let _infallible = writeln!(text, " ours / better peer | ours, notifies |");
-        let _infallible = writeln!(text, "|---|---|--:|--:|{}--:|--:|", "--:|".repeat(self.servers.len()));
+        let base = self.servers.contains(&Kind::Base);
+        let (beside, rule) = if base { (" ours / base |", "--:|") } else { ("", "") };
+        let _infallible = writeln!(text, " ours / better peer |{beside} ours, notifies |");
+        let _infallible = writeln!(
+            text,
+            "|---|---|--:|--:|{}--:|{rule}--:|",
+            "--:|".repeat(self.servers.len())
+        );
         for line in self.lines() {
             start(text, line.of);
             for figures in &line.figures {
@@ -127,7 +138,16 @@ impl Report {
             let ours = self.servers.iter().position(|server| *server == Kind::Ours);
             let ours = ours.and_then(|index| line.figures.get(index).copied().flatten());
             let notifies = ours.map_or(String::new(), |figures| format!("{:.2}", figures.notifies));
-            let _infallible = writeln!(text, " {ratio} | {notifies} |");
+            let _infallible = write!(text, " {ratio} |");
+            if base {
+                let ratio = self.ratio_to(&line, |server| server == Kind::Base);
+                let _infallible = write!(
+                    text,
+                    " {} |",
+                    ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
+                );
+            }
+            let _infallible = writeln!(text, " {notifies} |");
         }
         text.push('\n');
     }

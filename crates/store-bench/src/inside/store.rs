@@ -6,11 +6,16 @@ use cost_tests::dice::Dice;
 use cost_tests::host::{Host, Size};
 use cost_tests::operations::{Asked, Operation, heard, put_transaction};
 use xenstore_core::ConnectionId;
-use xenstore_wire::MessageType::{self, Directory, Mkdir, Read, TransactionEnd, TransactionStart, Unwatch, Watch};
+use xenstore_wire::MessageType::{
+    self, Directory, Mkdir, Read, SetPerms, TransactionEnd, TransactionStart, Unwatch, Watch,
+};
 
 use super::{Setting, Work};
 use crate::pages::Memory;
 
+/// Domains that own something in every store: each has an account, which a checkpoint saves. A store of a million nodes has as many anyway,
+/// and the nodes are what is to make the difference.
+const OWNERS: usize = 300;
 /// Children of the directory that DIRECTORY shows: as many names of three letters as fit into a reply.
 const THOUSAND: usize = 1_000;
 
@@ -34,6 +39,11 @@ pub fn filled(setting: Setting) -> Vec<u8> {
     for number in 0..THOUSAND {
         let name: String = [number / 1296, number / 36, number].map(digit).into_iter().collect();
         desk.must(host.dom0, Mkdir, 0, &format!("/thousand/{name}|"));
+    }
+    for owner in 1..=OWNERS {
+        desk.build(owner as u16);
+        desk.must(host.dom0, Mkdir, 0, &format!("/owners/{owner}|"));
+        desk.must(host.dom0, SetPerms, 0, &format!("/owners/{owner}|n{owner}|"));
     }
     desk.rest();
     desk.into_bytes()
