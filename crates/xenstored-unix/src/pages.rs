@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_file_of_one_processor_is_read_by_another() {
-        let bytes: Vec<u8> = (0..5000u32).map(|number| (number * number >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..5000u32).map(|number| ((number * number) >> 3) as u8).collect();
         for length in (0..64).chain([255, 4096, 5000]) {
             let (begin, rest) = bytes[..length].split_at(length / 3);
             let both = [crc32c, fastest_crc32c()].map(|sum| sum(sum(0, begin), rest));
