@@ -15,7 +15,7 @@ include xen-config/unix/install.mk
 FUZZ_SECONDS ?= 300
 FUZZERS = messages paths permissions ring requests pages
 
-.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench bench-charts fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -28,9 +28,12 @@ help:
 	@echo "make install        puts them on a host, with Debian's switch and the guide (PREFIX, DESTDIR); make uninstall"
 	@echo "make unix           target/xenstored-unix, the same server as a daemon on a Unix socket; make install-unix, uninstall-unix"
 	@echo "make numbers        start-up time, sizes and memory, measured on real Xen"
-	@echo "make bench          our server beside Debian's C xenstored and oxenstored, natively on rings: table, target/bench/bench.json and"
-	@echo "                    charts (long: C xenstored needs a quarter of a millisecond for a WRITE at 1,000 domains, and more at 4,000;"
-	@echo "                    BENCH='--domains 10,1000 --watches 0 --storm 50' for minutes); BASE=<commit> adds that commit's server"
+	@echo "make bench          our server beside Debian's C xenstored and oxenstored: a table, target/bench/bench.json and charts, in four"
+	@echo "                    parts: BENCH='--parts process' in process (ns, instructions, bytes), 'start' (first reply, recovery),"
+	@echo "                    'socket' (1 to 5,000 clients), 'rings' (up to 4,000 domains; long: C xenstored needs a quarter of a"
+	@echo "                    millisecond for a WRITE at 1,000; BENCH='--parts rings --domains 10,1000 --watches 0 --storm 50' for minutes)"
+	@echo "                    BASE=<commit> adds that commit's server with ratios, in the parts that it has programs for"
+	@echo "make bench-charts   copies the charts of the last bench that the README shows"
 	@echo "make check          formatting and lints only"
 	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
 	@echo "                    make test runs the same with the corpus that was found so"
@@ -137,17 +140,23 @@ fuzz:
 numbers: image $(BED)
 	@$(BED) numbers --xen $(XEN) --store $(STORE)
 
-# BENCH has options of store-bench, see `target/release/store-bench --help`.
+# BENCH has options of store-bench, see `target/release/store-bench --help`. BASE is measured in each part that it has programs for.
 BENCH ?=
 bench: setup fetch
-	$(CARGO) build --locked --release -p store-bench
+	$(CARGO) build --locked --release -p store-bench -p xenstored-unix
 ifneq ($(BASE),)
 	@rm -rf target/base && git worktree prune && git worktree add --detach -f target/base $(BASE)
-	cd target/base && $(CARGO) build --locked --release -p store-bench --bin ours-on-rings --target-dir ../base-build
+	cd target/base && $(CARGO) build --locked --release -p store-bench -p xenstored-unix --target-dir ../base-build
 endif
 	@mkdir -p target/bench
 	target/release/store-bench --json target/bench/bench.json --charts target/bench $(BENCH) \
-		$(if $(BASE),--base target/base-build/release/ours-on-rings)
+		$(if $(BASE),--base target/base-build/release)
+
+# The charts of the last `make bench` that the README shows.
+CHARTS = write-against-domains storm-against-vms in-process-against-nodes recovery-against-nodes
+bench-charts:
+	@mkdir -p crates/store-bench/charts
+	cp $(CHARTS:%=target/bench/%.svg) crates/store-bench/charts/
 
 fetch: $(BED)
 	@$(BED) fetch

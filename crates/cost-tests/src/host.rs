@@ -86,12 +86,17 @@ impl Host {
         let home = self.home(domain);
         desk.must(self.dom0, Mkdir, 0, &format!("{home}|"));
         desk.must(self.dom0, SetPerms, 0, &format!("{home}|n{owner}|"));
-        for device in 0..DEVICES {
-            for entry in 0..ENTRIES {
-                let path = format!("{home}/device-{device}/entry-{entry:02}");
-                desk.must(self.dom0, Write, 0, &format!("{path}|{domain:016}"));
-            }
+        for path in self.paths_of(domain) {
+            desk.must(self.dom0, Write, 0, &format!("{path}|{domain:016}"));
         }
+    }
+
+    /// The entries of a domain's devices.
+    pub fn paths_of(&self, domain: usize) -> impl Iterator<Item = String> {
+        let home = self.home(domain);
+        let device = move |device| (0..ENTRIES).map(move |entry| (device, entry));
+        let all = (0..DEVICES).flat_map(device);
+        all.map(move |(device, entry)| format!("{home}/device-{device}/entry-{entry:02}"))
     }
 
     /// How many domains have homes.

@@ -102,13 +102,20 @@ impl Operation {
             Operation::LifeOfADomain => desk.build(SHORT_LIVED),
             _ => {}
         }
-        for number in 0..times {
-            self.add(host, number, dice, &mut work);
-        }
+        work.requests = self.requests(host, times, dice);
         work
     }
 
-    fn add(self, host: &Host, number: usize, dice: &mut Dice, work: &mut Work) {
+    /// Its requests, to be done so often, each with whether it belongs to the transaction that was opened last.
+    pub fn requests(self, host: &Host, times: usize, dice: &mut Dice) -> Vec<Asked> {
+        let mut asked = Requests::default();
+        for number in 0..times {
+            self.add(host, number, dice, &mut asked);
+        }
+        asked.0
+    }
+
+    fn add(self, host: &Host, number: usize, dice: &mut Dice, work: &mut Requests) {
         let wide = host.wide_child(dice.below(host.size.wide.max(1)));
         let spread = host.home(number % host.domains());
         match self {
@@ -164,28 +171,35 @@ impl Operation {
     }
 }
 
+/// A request, and whether it belongs to the transaction that was opened last.
+pub type Asked = (Vec<u8>, bool);
+
+#[derive(Default)]
+struct Requests(Vec<Asked>);
+
+impl Requests {
+    fn add(&mut self, kind: MessageType, payload: &str) {
+        let payload = payload.replace('|', "\0");
+        self.0.push((request(kind, 0, payload.as_bytes()), false));
+    }
+
+    fn add_in_transaction(&mut self, kind: MessageType, payload: &str) {
+        self.add(kind, payload);
+        if let Some((_, inside)) = self.0.last_mut() {
+            *inside = true;
+        }
+    }
+}
+
 /// Requests ready to be sent.
 pub struct Work {
     client: Client,
     /// Who is told of what is done.
     listener: Option<Client>,
-    /// Each request, and whether it belongs to the transaction that was opened last.
-    requests: Vec<(Vec<u8>, bool)>,
+    requests: Vec<Asked>,
 }
 
 impl Work {
-    fn add(&mut self, kind: MessageType, payload: &str) {
-        let payload = payload.replace('|', "\0");
-        self.requests.push((request(kind, 0, payload.as_bytes()), false));
-    }
-
-    fn add_in_transaction(&mut self, kind: MessageType, payload: &str) {
-        self.add(kind, payload);
-        if let Some((_, inside)) = self.requests.last_mut() {
-            *inside = true;
-        }
-    }
-
     /// Does it all: every request through the service's loop, answered before the next one is sent. Each must succeed.
     pub fn run(&mut self, desk: &mut Desk) {
         self.run_each(desk, |_, _| {});
@@ -211,24 +225,36 @@ impl Work {
             return;
         };
         if *inside {
-            bytes[8..12].copy_from_slice(&transaction.to_le_bytes());
+            put_transaction(bytes, *transaction);
         }
         desk.send(self.client, bytes);
         desk.settle();
         let told = desk.told(self.client);
-        let kind = told.first().copied().unwrap_or(u8::MAX);
-        assert!(
-            u32::from(kind) != Error as u32 && u32::from(kind) == u32::from(bytes[0]),
-            "{} was answered {}",
-            String::from_utf8_lossy(&bytes[16..]),
-            String::from_utf8_lossy(told.get(16..).unwrap_or_default())
-        );
-        if u32::from(kind) == TransactionStart as u32 {
-            let digits = told[16..].iter().take_while(|byte| **byte != 0);
-            *transaction = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+        if let Some(opened) = heard(bytes, &told) {
+            *transaction = opened;
         }
         if let Some(listener) = self.listener {
             assert!(!desk.told(listener).is_empty(), "no event came");
         }
     }
+}
+
+/// Writes the number of a transaction into a request.
+pub fn put_transaction(request: &mut [u8], transaction: u32) {
+    request[8..12].copy_from_slice(&transaction.to_le_bytes());
+}
+
+/// A reply to a request, which must have succeeded. The transaction that it has opened.
+pub fn heard(request: &[u8], told: &[u8]) -> Option<u32> {
+    let kind = told.first().copied().unwrap_or(u8::MAX);
+    assert!(
+        u32::from(kind) != Error as u32 && kind == request[0],
+        "{} was answered {}",
+        String::from_utf8_lossy(&request[16..]),
+        String::from_utf8_lossy(told.get(16..).unwrap_or_default())
+    );
+    (u32::from(kind) == TransactionStart as u32).then(|| {
+        let digits = told[16..].iter().take_while(|byte| **byte != 0);
+        digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+    })
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::folder::Folder;
@@ -23,12 +23,34 @@ pub struct Daemon {
     child: Child,
     program: PathBuf,
     messages: PathBuf,
+    started: Instant,
 }
 
 impl Daemon {
     /// Starts one of Debian's servers and waits until it serves. Domain 0 must have been built. `options` are words of the
     /// command line for C xenstored, and lines of the configuration file for oxenstored.
     pub fn start(folder: &mut Folder, server: &Server, options: &[String]) -> Result<Daemon, Failure> {
+        Self::start_debians(folder, server, options, false)
+    }
+
+    /// The same for clients of its Unix socket, whose path is given, too. [`Daemon::listen`] is of no use then: the server does not say
+    /// when it is idle.
+    pub fn start_by_socket(
+        folder: &mut Folder,
+        server: &Server,
+        options: &[String],
+    ) -> Result<(Daemon, PathBuf), Failure> {
+        let daemon = Self::start_debians(folder, server, options, true)?;
+        folder.serve_by_socket();
+        Ok((daemon, folder.path().join("run/socket")))
+    }
+
+    fn start_debians(
+        folder: &mut Folder,
+        server: &Server,
+        options: &[String],
+        socket: bool,
+    ) -> Result<Daemon, Failure> {
         let at = |name: &str| folder.path().join(name);
         let (stand_in, run, messages) = (at("stand-in.so"), at("run"), at("messages"));
         fs::create_dir(&run).map_err(Failure::file(&run))?;
@@ -46,8 +68,11 @@ impl Daemon {
                 let configuration = at("oxenstored.conf");
                 let lines = configuration_of_oxenstored(&run, options);
                 fs::write(&configuration, lines).map_err(Failure::file(&configuration))?;
-                let alone = ["--no-fork", "--disable-socket", "--no-access-log", "--config-file"];
-                command.args(alone).arg(configuration)
+                command.args(["--no-fork", "--no-access-log"]);
+                if !socket {
+                    command.arg("--disable-socket");
+                }
+                command.arg("--config-file").arg(configuration)
             }
         };
         command
@@ -70,6 +95,7 @@ impl Daemon {
         let program = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         folder.expect_idle();
+        let started = Instant::now();
         let child = command.spawn().map_err(|source| Failure::Start {
             program: program.clone(),
             source,
@@ -78,6 +104,7 @@ impl Daemon {
             child,
             program,
             messages,
+            started,
         };
         while !folder.is_idle() {
             daemon.listen(folder, &mut Vec::new())?;
@@ -109,6 +136,11 @@ impl Daemon {
             |error| error.to_string(),
             |text| String::from_utf8_lossy(&text).into_owned(),
         )
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Its process id, for those who want its processor time.

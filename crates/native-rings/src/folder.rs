@@ -101,6 +101,14 @@ impl Folder {
         }
     }
 
+    /// From now on clients come by the server's Unix socket: it does not say any more when it is idle, which would cost it a system call
+    /// each time.
+    pub(crate) fn serve_by_socket(&self) {
+        if let Some(word) = self.control.word(layout::BY_SOCKET) {
+            word.store(1, Ordering::SeqCst);
+        }
+    }
+
     /// How often the server has notified a domain, whether or not an earlier notification was still pending.
     pub fn notifications(&self) -> u64 {
         self.control

@@ -33,6 +33,8 @@ pub const NOTIFICATIONS: usize = 8;
 pub const CLOCK_AHEAD: usize = 16;
 /// Offset of the `u32` that counts the events that are in the FIFO to the server or were.
 pub const SENT: usize = 24;
+/// Offset of the `u32` that is 1 while the server's clients come by its Unix socket: then nobody wants to know when it is idle.
+pub const BY_SOCKET: usize = 28;
 /// Offset of one byte for each domain: [`ABSENT`], [`ALIVE`], [`SHUTDOWN`] or [`DYING`].
 pub const STATES: usize = PAGE;
 /// Offset of one byte for each domain: an event to the server is in the FIFO.

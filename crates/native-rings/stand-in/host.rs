@@ -23,13 +23,16 @@ unsafe extern "C" {
     fn write(fd: c_int, from: *const c_void, length: usize) -> isize;
     pub fn syscall(number: c_long, ...) -> c_long;
     fn __errno_location() -> *mut c_int;
+    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 pub const ESRCH: c_int = 3;
 pub const EINVAL: c_int = 22;
 /// System call numbers of Linux on x86-64.
 pub const SYS_POLL: c_long = 7;
-pub const SYS_CLOCK_GETTIME: c_long = 228;
+pub const SYS_BIND: c_long = 49;
+pub const SYS_MKDIR: c_long = 83;
+pub const SYS_UNLINK: c_long = 87;
 const SYS_OPENAT: c_long = 257;
 const AT_FDCWD: c_int = -100;
 const O_RDWR: c_int = 2;
@@ -51,6 +54,24 @@ pub fn fail(error: c_int) -> c_int {
 pub unsafe fn real_open(path: *const c_char, flags: c_int, mode: u32) -> c_int {
     // SAFETY: openat takes any flags; the path is a C string by this function's contract.
     unsafe { syscall(SYS_OPENAT, AT_FDCWD, path, flags, mode) as c_int }
+}
+
+/// `RTLD_NEXT` of Linux: the library behind this one.
+const NEXT: usize = usize::MAX;
+
+/// clock_gettime(2) as libc has it.
+pub type ClockGettime = unsafe extern "C" fn(c_int, *mut c_void) -> c_int;
+
+/// libc's clock_gettime, which needs no system call: servers ask for the time in each round.
+pub fn real_clock_gettime() -> ClockGettime {
+    static REAL: OnceLock<ClockGettime> = OnceLock::new();
+    *REAL.get_or_init(|| {
+        // SAFETY: the name is a C string, and the handle is one that dlsym knows.
+        let found = unsafe { dlsym(std::ptr::without_provenance_mut(NEXT), c"clock_gettime".as_ptr()) };
+        assert!(!found.is_null(), "libc has no clock_gettime");
+        // SAFETY: libc's function of this name has this signature.
+        unsafe { std::mem::transmute::<*mut c_void, ClockGettime>(found) }
+    })
 }
 
 /// The folder, mapped.

@@ -1,7 +1,8 @@
 //! The preload library: stands in for Xen's libraries, so that an unmodified `xenstored` runs as a plain process.
 //!
 //! It exports the functions of libxenctrl, libxenevtchn and libxengnttab that C xenstored (4.17, 4.20) and oxenstored
-//! (4.17) call, and the few of libc that tell them where they are: `open` (for /proc/xen), `poll` (to know when the server
+//! (4.17) call, and the few of libc that tell them where they are: `open` (for /proc/xen), `bind`, `mkdir` and
+//! `unlink` (oxenstored's socket has a fixed place), `poll` (to know when the server
 //! has done all it can), `clock_gettime` (so that the driver decides how fast time passes), `setrlimit` (oxenstored wants
 //! more files than a user may have) and syslog (so that the host's log stays clean). It knows files and FIFOs in one
 //! folder, see `layout`; it knows nothing of Xenstore.
@@ -15,7 +16,10 @@ mod host;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use host::{EINVAL, ESRCH, Host, SYS_CLOCK_GETTIME, SYS_POLL, fail, munmap, read, real_open, syscall};
+use host::{
+    EINVAL, ESRCH, Host, SYS_BIND, SYS_MKDIR, SYS_POLL, SYS_UNLINK, fail, munmap, read, real_clock_gettime, real_open,
+    syscall,
+};
 
 /// What the handles of all three libraries point to; nobody looks into it.
 static HANDLE: u64 = 0;
@@ -297,13 +301,17 @@ extern "C" fn xenevtchn_pending(_handle: *mut c_void) -> c_int {
 /// As poll(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn poll(fds: *mut c_void, count: u64, timeout: c_int) -> c_int {
+    let host = Host::get();
+    if host.word(layout::BY_SOCKET).load(Ordering::Relaxed) != 0 {
+        // SAFETY: the caller's arguments.
+        return unsafe { syscall(SYS_POLL, fds, count, timeout) as c_int };
+    }
     let now: c_int = 0;
     // SAFETY: the caller's arguments, unchanged but for the time.
     let ready = unsafe { syscall(SYS_POLL, fds, count, now) as c_int };
     if ready != 0 || timeout == 0 {
         return ready;
     }
-    let host = Host::get();
     host.word(layout::TAKEN)
         .store(TAKEN.load(Ordering::SeqCst), Ordering::SeqCst);
     host.tell(layout::IDLE);
@@ -323,7 +331,7 @@ pub struct Timespec {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
     // SAFETY: the caller's arguments.
-    let result = unsafe { syscall(SYS_CLOCK_GETTIME, clock, time) as c_int };
+    let result = unsafe { real_clock_gettime()(clock, time.cast()) };
     if result == 0 {
         let ahead = Host::get().long(layout::CLOCK_AHEAD).load(Ordering::SeqCst);
         // SAFETY: the kernel has just written to it, so it is valid; nobody else has it.
@@ -354,6 +362,71 @@ unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int
     };
     // SAFETY: `replaced` is a C string that lives during the call.
     unsafe { real_open(replaced.as_ptr(), flags, mode) }
+}
+
+/// Where oxenstored's socket is: it knows no other place. C xenstored asks its environment.
+const SOCKET: &[u8] = b"/var/run/xenstored/socket";
+const SOCKETS_FOLDER: &[u8] = b"/var/run/xenstored";
+/// `sa_family_t` of a Unix socket, before its path.
+const AF_UNIX: u16 = 1;
+const FAMILY: usize = 2;
+
+/// The place that a path of the host's own gets instead, if it is oxenstored's socket.
+///
+/// # Safety
+/// `path` is a C string.
+unsafe fn instead_of_socket(path: *const c_char) -> Option<std::ffi::CString> {
+    // SAFETY: a C string by this function's contract.
+    let is_it = unsafe { CStr::from_ptr(path) }.to_bytes() == SOCKET;
+    is_it.then(|| Host::get().path("run/socket"))
+}
+
+/// The socket that an earlier server left; never the host's own.
+///
+/// # Safety
+/// As unlink(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
+    // SAFETY: unlink's path is a C string.
+    let replaced = unsafe { instead_of_socket(path) };
+    // SAFETY: either C string lives during the call.
+    unsafe { syscall(SYS_UNLINK, replaced.as_ref().map_or(path, |other| other.as_ptr())) as c_int }
+}
+
+/// The socket's folder is there already, elsewhere.
+///
+/// # Safety
+/// As mkdir(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mkdir(path: *const c_char, mode: u32) -> c_int {
+    // SAFETY: mkdir's path is a C string.
+    if unsafe { CStr::from_ptr(path) }.to_bytes() == SOCKETS_FOLDER {
+        return 0;
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { syscall(SYS_MKDIR, path, mode) as c_int }
+}
+
+/// # Safety
+/// As bind(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bind(socket: c_int, address: *const c_void, length: u32) -> c_int {
+    // SAFETY: an address begins with its family, and a Unix socket's path ends with NUL in what both servers give.
+    let replaced = unsafe {
+        if length as usize > FAMILY && address.cast::<u16>().read_unaligned() == AF_UNIX {
+            instead_of_socket(address.cast::<c_char>().add(FAMILY))
+        } else {
+            None
+        }
+    };
+    let Some(path) = replaced else {
+        // SAFETY: the caller's arguments.
+        return unsafe { syscall(SYS_BIND, socket, address, length) as c_int };
+    };
+    let mut other = AF_UNIX.to_ne_bytes().to_vec();
+    other.extend(path.as_bytes_with_nul());
+    // SAFETY: `other` is an address of its own length and lives during the call.
+    unsafe { syscall(SYS_BIND, socket, other.as_ptr(), other.len() as c_int) as c_int }
 }
 
 /// As [`open`]: on x86-64 the two are one.

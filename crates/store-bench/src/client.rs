@@ -1,4 +1,4 @@
-//! One domain's side of its ring: bytes on their way, and whole messages that came back.
+//! One client: bytes on their way, and whole messages that came back; and one domain's side of its ring that carries them.
 
 use std::collections::VecDeque;
 
@@ -28,71 +28,30 @@ impl Message {
     }
 }
 
-/// The client in one domain.
-pub struct Client {
-    page: Page,
-    ring: ClientRing,
-    outgoing: VecDeque<u8>,
-    incoming: Vec<u8>,
-    next_request: u32,
+/// Messages of a client, as bytes.
+#[derive(Default)]
+pub struct Messages {
+    /// Not sent yet.
+    pub outgoing: VecDeque<u8>,
+    /// Came, and not taken yet.
+    pub incoming: Vec<u8>,
+    requests: u32,
 }
 
-impl Client {
-    /// A client on a page that the server does not know yet.
-    pub fn new(page: Page) -> Client {
-        Client {
-            ring: ClientRing::adopt(&page),
-            page,
-            outgoing: VecDeque::new(),
-            incoming: Vec::new(),
-            next_request: 1,
-        }
-    }
-
-    /// The server has started the ring from zero.
-    pub fn restart(&mut self) {
-        self.ring = ClientRing::adopt(&self.page);
-    }
-
+impl Messages {
     /// Queues a request and says its number. `|` in a payload stands for NUL.
     pub fn queue(&mut self, kind: MessageType, transaction: u32, payload: &str) -> u32 {
-        let request = self.next_request;
-        self.next_request = request.wrapping_add(1);
+        self.requests = self.requests.wrapping_add(1);
         let header = Header {
             kind: kind as u32,
-            request_id: request,
+            request_id: self.requests,
             transaction_id: transaction,
             length: payload.len() as u32,
         };
         self.outgoing.extend(header.emit());
         self.outgoing
             .extend(payload.bytes().map(|byte| if byte == b'|' { 0 } else { byte }));
-        request
-    }
-
-    /// Moves what can be moved between here and the ring. True if the server must get an event.
-    pub fn pump(&mut self) -> anyhow::Result<bool> {
-        loop {
-            let (writable, readable) = match self.ring.visit(&self.page) {
-                ClientVisit::Open { writable, readable } => (writable, readable),
-                other => anyhow::bail!("a ring is {other:?}"),
-            };
-            let mut moved = false;
-            if writable > 0 && !self.outgoing.is_empty() {
-                let sent = self.ring.send(&self.page, self.outgoing.make_contiguous());
-                self.outgoing.drain(..sent);
-                moved |= sent > 0;
-            }
-            if readable > 0 {
-                let mut bytes = [0; 1024];
-                let got = self.ring.receive(&self.page, &mut bytes);
-                self.incoming.extend_from_slice(&bytes[..got]);
-                moved |= got > 0;
-            }
-            if !moved {
-                return Ok(self.ring.take_notify());
-            }
-        }
+        self.requests
     }
 
     /// The next whole message that came.
@@ -102,5 +61,64 @@ impl Client {
         let payload = self.incoming.get(HEADER_SIZE..end)?.to_vec();
         self.incoming.drain(..end);
         Some(Message { header, payload })
+    }
+}
+
+/// The client in one domain.
+pub struct Client {
+    page: Page,
+    ring: ClientRing,
+    messages: Messages,
+}
+
+impl Client {
+    /// A client on a page that the server does not know yet.
+    pub fn new(page: Page) -> Client {
+        Client {
+            ring: ClientRing::adopt(&page),
+            page,
+            messages: Messages::default(),
+        }
+    }
+
+    /// The server has started the ring from zero.
+    pub fn restart(&mut self) {
+        self.ring = ClientRing::adopt(&self.page);
+    }
+
+    /// [`Messages::queue`].
+    pub fn queue(&mut self, kind: MessageType, transaction: u32, payload: &str) -> u32 {
+        self.messages.queue(kind, transaction, payload)
+    }
+
+    /// Moves what can be moved between here and the ring. True if the server must get an event.
+    pub fn pump(&mut self) -> anyhow::Result<bool> {
+        let Messages { outgoing, incoming, .. } = &mut self.messages;
+        loop {
+            let (writable, readable) = match self.ring.visit(&self.page) {
+                ClientVisit::Open { writable, readable } => (writable, readable),
+                other => anyhow::bail!("a ring is {other:?}"),
+            };
+            let mut moved = false;
+            if writable > 0 && !outgoing.is_empty() {
+                let sent = self.ring.send(&self.page, outgoing.make_contiguous());
+                outgoing.drain(..sent);
+                moved |= sent > 0;
+            }
+            if readable > 0 {
+                let mut bytes = [0; 1024];
+                let got = self.ring.receive(&self.page, &mut bytes);
+                incoming.extend_from_slice(&bytes[..got]);
+                moved |= got > 0;
+            }
+            if !moved {
+                return Ok(self.ring.take_notify());
+            }
+        }
+    }
+
+    /// [`Messages::take`].
+    pub fn take(&mut self) -> Option<Message> {
+        self.messages.take()
     }
 }

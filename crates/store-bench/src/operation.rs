@@ -49,10 +49,10 @@ impl Operation {
         }
     }
 
-    /// A transaction of ten writes, one by one or all that follow its start at once.
-    pub fn transaction(pipelined: bool) -> Operation {
+    /// A transaction of ten writes below `home`, one by one or all that follow its start at once.
+    pub fn transaction(home: &str, pipelined: bool) -> Operation {
         let start = vec![(MessageType::TransactionStart, false, "|".to_owned())];
-        let writes = (0..10).map(|number| (MessageType::Write, true, format!("t{number}|value")));
+        let writes = (0..10).map(|number| (MessageType::Write, true, format!("{home}t{number}|value")));
         let end = (MessageType::TransactionEnd, true, "T|".to_owned());
         let rest: Vec<_> = writes.chain([end]).collect();
         let alone = |requests| Batch { requests, events: 0 };

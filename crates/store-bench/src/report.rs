@@ -5,8 +5,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::host::{Figures, Kind};
-use crate::rows::{Results, Row};
+use crate::host::Kind;
+use crate::load::Figures;
+use crate::part_reports;
+use crate::results::Results;
+use crate::rows::Row;
 use crate::storm::Storm;
 
 /// Everything that was measured, to be shown.
@@ -32,6 +35,7 @@ impl Report {
                 .chain(&results.shared_reads)
                 .map(|storm| storm.server),
         );
+        servers.extend(results.crowds.iter().map(|row| row.server));
         servers.sort_unstable();
         servers.dedup();
         Report { results, servers }
@@ -45,12 +49,18 @@ impl Report {
     /// All tables, and what follows from them.
     pub fn tables(&self) -> String {
         let mut text = format!("{}\n\n", self.results.machine);
+        part_reports::within(&mut text, &self.results);
+        part_reports::starts(&mut text, &self.results);
+        part_reports::crowds(&mut text, &self.results, &self.servers);
         self.costs(&mut text);
         self.waits(&mut text);
         self.memory(&mut text);
         self.storms(&mut text, "storm of VMs", &self.results.storms);
         self.storms(&mut text, "transactions that read one path", &self.results.shared_reads);
         self.verdicts(&mut text);
+        for why in &self.results.left_out {
+            let _infallible = writeln!(text, "left out: {why}");
+        }
         text
     }
 
@@ -73,8 +83,13 @@ impl Report {
         heads.map(line).collect()
     }
 
-    /// Ours against the better of the others.
+    /// Ours against the better of the peers.
     fn ratio(&self, line: &Line<'_>) -> Option<f64> {
+        self.ratio_to(line, |server| !matches!(server, Kind::Ours | Kind::Base))
+    }
+
+    /// Ours against the best of these.
+    fn ratio_to(&self, line: &Line<'_>, of: impl Fn(Kind) -> bool) -> Option<f64> {
         let cost = |of: &dyn Fn(Kind) -> bool| {
             let all = self
                 .servers
@@ -85,7 +100,7 @@ impl Report {
             costs.min_by(f64::total_cmp)
         };
         let ours = cost(&|server| server == Kind::Ours)?;
-        Some(ours / cost(&|server| !matches!(server, Kind::Ours | Kind::Base))?)
+        Some(ours / cost(&of)?)
     }
 
     fn head(&self, text: &mut String, title: &str, columns: &[&str]) {
@@ -103,8 +118,14 @@ impl Report {
             return;
         }
         self.head(text, "Server's processor time for each request, in µs", &["µs"]);
-        let _infallible = writeln!(text, " ours / better peer | ours, notifies |");
-        let _infallible = writeln!(text, "|---|---|--:|--:|{}--:|--:|", "--:|".repeat(self.servers.len()));
+        let base = self.servers.contains(&Kind::Base);
+        let (beside, rule) = if base { (" ours / base |", "--:|") } else { ("", "") };
+        let _infallible = writeln!(text, " ours / better peer |{beside} ours, notifies |");
+        let _infallible = writeln!(
+            text,
+            "|---|---|--:|--:|{}--:|{rule}--:|",
+            "--:|".repeat(self.servers.len())
+        );
         for line in self.lines() {
             start(text, line.of);
             for figures in &line.figures {
@@ -117,7 +138,16 @@ impl Report {
             let ours = self.servers.iter().position(|server| *server == Kind::Ours);
             let ours = ours.and_then(|index| line.figures.get(index).copied().flatten());
             let notifies = ours.map_or(String::new(), |figures| format!("{:.2}", figures.notifies));
-            let _infallible = writeln!(text, " {ratio} | {notifies} |");
+            let _infallible = write!(text, " {ratio} |");
+            if base {
+                let ratio = self.ratio_to(&line, |server| server == Kind::Base);
+                let _infallible = write!(
+                    text,
+                    " {} |",
+                    ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
+                );
+            }
+            let _infallible = writeln!(text, " {notifies} |");
         }
         text.push('\n');
     }
@@ -161,7 +191,7 @@ impl Report {
         if self.results.memory.is_empty() {
             return;
         }
-        text.push_str("Memory of the server, in KiB\n| domains | watches each |");
+        text.push_str("Memory of the server, in KiB: all / rings, which the domains have, too, and files / of ours durable pages in use\n| domains | watches each |");
         for server in &self.servers {
             let _infallible = write!(text, " {} |", server.name());
         }
@@ -173,10 +203,10 @@ impl Report {
                 let same = |other: &&crate::rows::Memory| {
                     other.server == *server && (other.domains, other.watches) == (of.domains, of.watches)
                 };
-                let kib = all
-                    .iter()
-                    .find(same)
-                    .map_or(String::new(), |found| found.kib.to_string());
+                let kib = all.iter().find(same).map_or(String::new(), |found| {
+                    let pages = found.pages_kib.map_or(String::new(), |kib| format!(" / {kib}"));
+                    format!("{} / {}{pages}", found.kib, found.shared_kib)
+                });
                 let _infallible = write!(text, " {kib} |");
             }
             text.push('\n');

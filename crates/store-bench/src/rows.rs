@@ -1,15 +1,17 @@
-//! Which rows there are, and how each is measured.
+//! Which rows there are on the rings, and how each is measured.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use xenstore_wire::MessageType::{Directory, Mkdir, Read, SetPerms, Write};
+use xenstore_wire::MessageType::{Control, Directory, Mkdir, Read, SetPerms, Write};
 
-use crate::host::{Figures, Host, Kind, Until};
+use crate::host::{Host, Kind};
+use crate::load::{Bed as _, Figures, Until};
 use crate::operation::Operation;
-use crate::storm::{self, Storm};
+use crate::progress::progress;
+use crate::results::Results;
+use crate::storm;
 
 /// Requests of a row, at least.
 const REQUESTS: u64 = 400;
@@ -22,7 +24,7 @@ const WATCHES_AT_ONCE: u32 = 10;
 
 /// What is to be measured.
 pub struct Plan {
-    /// Servers; with a program for other builds of ours.
+    /// Servers; with the folder of programs for other builds of ours.
     pub servers: Vec<(Kind, Option<PathBuf>)>,
     pub domains: Vec<u16>,
     pub watches: Vec<u32>,
@@ -54,17 +56,10 @@ pub struct Memory {
     pub domains: u16,
     pub watches: u32,
     pub kib: u64,
-}
-
-/// Everything that was measured.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Results {
-    pub machine: String,
-    pub rows: Vec<Row>,
-    pub memory: Vec<Memory>,
-    pub storms: Vec<Storm>,
-    /// 128 clients × 500 transactions that read one path and write their own.
-    pub shared_reads: Vec<Storm>,
+    /// What of it is the rings, which the domains have, too, and files.
+    pub shared_kib: u64,
+    /// What of it is durable pages in use: the tree, and twice the log and the checkpoint, in which what waits for clients stands, too.
+    pub pages_kib: Option<u64>,
 }
 
 /// Name, and what is asked once or as often as a pipelining client does.
@@ -84,21 +79,17 @@ const OPERATIONS: [Named; 8] = [
         Operation::of(Directory, "/bench/large|", at_once)
     }),
     ("transaction of 10 writes", |at_once| {
-        Operation::transaction(at_once > 1)
+        Operation::transaction("", at_once > 1)
     }),
     ("watch event", Operation::watched_writes),
 ];
 
 impl Plan {
-    /// Measures everything, and says on standard error how far it is.
-    pub fn measure(&self) -> anyhow::Result<Results> {
-        let mut results = Results {
-            machine: machine(),
-            ..Results::default()
-        };
+    /// Measures everything.
+    pub fn measure(&self, results: &mut Results) -> anyhow::Result<()> {
         for domains in &self.domains {
             for (kind, program) in &self.servers {
-                self.rows_of(*kind, program.as_ref(), *domains, &mut results)?;
+                self.rows_of(*kind, program.as_ref(), *domains, results)?;
             }
         }
         for vms in self.storm.iter().filter(|_| "storm".contains(self.only.as_str())) {
@@ -117,8 +108,7 @@ impl Plan {
                 results.shared_reads.push(storm::shared_reads(&mut host, *kind)?);
             }
         }
-        progress("");
-        Ok(results)
+        Ok(())
     }
 
     fn rows_of(
@@ -144,11 +134,14 @@ impl Plan {
             register(&mut host, domains, there, *watches)?;
             there = *watches;
             host.rest()?;
+            let (kib, shared_kib) = host.memory_kib()?;
             results.memory.push(Memory {
                 server: kind,
                 domains,
                 watches: *watches,
-                kib: host.memory_kib()?,
+                kib,
+                shared_kib,
+                pages_kib: pages_kib(&mut host, kind)?,
             });
             for (name, operation) in &wanted {
                 for pipelined in [false, true] {
@@ -210,22 +203,17 @@ fn register(host: &mut Host, domains: u16, from: u32, to: u32) -> anyhow::Result
     Ok(())
 }
 
-/// One line that is written over by the next.
-fn progress(text: &str) {
-    let mut out = std::io::stderr();
-    // Nobody reads it when this fails.
-    let _unread = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
-}
-
-/// The processor, for the table's head.
-fn machine() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores",
-        model.map_or("an unnamed processor", |(_, name)| name)
-    )
+/// KiB of durable pages that our server uses, by its own account.
+fn pages_kib(host: &mut Host, kind: Kind) -> anyhow::Result<Option<u64>> {
+    if !matches!(kind, Kind::Ours | Kind::Base) {
+        return Ok(None);
+    }
+    let status = host.ask(0, Control, "status|")?.payload;
+    let status = String::from_utf8_lossy(&status);
+    let number = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let used = number("extents:").zip(number("extents-free:"));
+    Ok(used.map(|(all, free)| (all - free) * (xenstore_recovery::EXTENT as u64 / 1024)))
 }

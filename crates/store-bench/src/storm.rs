@@ -11,6 +11,7 @@ use serde::Serialize;
 use xenstore_wire::MessageType::{self, Mkdir, SetPerms, TransactionEnd, TransactionStart, Write};
 
 use crate::host::{Host, Kind};
+use crate::load::{Bed as _, Until};
 use crate::operation::{Batch, Operation};
 
 /// Requests of different VMs that are under way at a time.
@@ -79,12 +80,13 @@ pub fn storm(host: &mut Host, server: Kind, vms: usize, patience: f64) -> anyhow
             host.advance_clock();
             let transaction = if step.inside { vm.transaction } else { 0 };
             let number = host.queue(0, step.kind, transaction, &step.payload)?;
+            host.pump(0)?;
             waiting.insert(number, vm);
         }
         for domid in host.listen()? {
             host.pump(domid)?;
         }
-        while let Some(message) = host.clients.first_mut().and_then(crate::client::Client::take) {
+        while let Some(message) = host.take(0) {
             requests += 1;
             let mut vm = waiting
                 .remove(&message.header.request_id)
@@ -145,7 +147,7 @@ pub fn shared_reads(host: &mut Host, server: Kind) -> anyhow::Result<Storm> {
     host.rest()?;
     let cpu = host.cpu_ns()?;
     let all = 1..usize::from(CLIENTS) + 1;
-    let figures = host.load(all, |_| operation.clone(), crate::host::Until::Times(TRANSACTIONS))?;
+    let figures = host.load(all, |_| operation.clone(), Until::Times(TRANSACTIONS))?;
     Ok(Storm {
         server,
         at_once: usize::from(CLIENTS),

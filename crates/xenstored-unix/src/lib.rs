@@ -2,7 +2,8 @@
 //!
 //! [`Daemon::start`] takes the socket's place, reads back or makes the store, and listens; [`Daemon::run`] serves until a
 //! [`Stopper`] ends it; [`Daemon::finish`] leaves everything tidy. The program in `main.rs` adds the command line, signals and
-//! systemd. This crate knows nothing of Xen: there are no domains here but the one that all clients speak for, dom0.
+//! systemd. This crate knows nothing of Xen, though it takes a checksum from the crate that does: there are no domains here but
+//! the one that all clients speak for, dom0.
 #![forbid(unsafe_code)]
 
 mod daemon;

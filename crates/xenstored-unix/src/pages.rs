@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
+use xenstore_core::tree::{Crc32c, crc32c};
 use xenstore_recovery::{EXTENT, Pages};
 
 use crate::log;
@@ -62,6 +63,16 @@ pub struct StatePages {
     backing: Option<Backing>,
     /// Something was written since the last barrier.
     written: bool,
+    crc32c: Crc32c,
+}
+
+/// CRC-32C by the processor's instruction where it has one, as in the image: the same sums, ten times as fast.
+fn fastest_crc32c() -> Crc32c {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(by_instruction) = xen_bindings::checksum::crc32c() {
+        return by_instruction;
+    }
+    crc32c
 }
 
 impl StatePages {
@@ -72,6 +83,7 @@ impl StatePages {
             most: most / EXTENT * EXTENT,
             backing,
             written: true,
+            crc32c: fastest_crc32c(),
         }
     }
 
@@ -147,6 +159,25 @@ impl Pages for StatePages {
             && let Err(error) = fdatasync(&backing.file)
         {
             give_up(&backing.path, &error);
+        }
+    }
+
+    fn crc32c(&self) -> Crc32c {
+        self.crc32c
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_one_processor_is_read_by_another() {
+        let bytes: Vec<u8> = (0..5000u32).map(|number| ((number * number) >> 3) as u8).collect();
+        for length in (0..64).chain([255, 4096, 5000]) {
+            let (begin, rest) = bytes[..length].split_at(length / 3);
+            let both = [crc32c, fastest_crc32c()].map(|sum| sum(sum(0, begin), rest));
+            assert_eq!(both[0], both[1], "{length} bytes");
         }
     }
 }

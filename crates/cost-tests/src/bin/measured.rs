@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use cost_tests::desk::Desk;
 use cost_tests::dice::Dice;
-use cost_tests::durability::{self, Durable};
+use cost_tests::durability;
 use cost_tests::host::{Host, Size};
 use cost_tests::instructions::{counted, end_of_part};
 use cost_tests::longest::{Pass, Upkeep};
@@ -56,12 +56,12 @@ fn sums(bytes: Vec<u8>, size: Size, times: usize, operations: &[String]) {
 
 fn with_and_without(bytes: Vec<u8>, size: Size, times: usize) {
     let requests = durability::requests(size, times);
-    let mut durable = Durable::new(bytes);
+    let mut durable = durability::durable(bytes);
     let mut plain = durable.plain();
     let mut shown = [0; 2];
-    counted(|| shown[0] = durable.run(&requests));
+    counted(|| shown[0] = durability::run(&mut durable, &requests));
     end_of_part("with");
-    counted(|| shown[1] = plain.run(&requests));
+    counted(|| shown[1] = durability::run(&mut plain, &requests));
     end_of_part("without");
     assert_eq!(shown[0], shown[1], "bytes that the client was shown");
 }

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use native_rings::{Failure, Life, Page, REMOTE_PORT_MAX, ServerSide, Signal};
-use xen_bindings::checksum;
-use xenstore_core::tree::{Crc32c, crc32c};
+use store_bench::pages::Memory;
 use xenstore_core::{Channel, Configuration, ConnectFailure, CrashKind, DomainState, Time, World};
-use xenstore_recovery::{Pages, SlicePages, Store};
+use xenstore_recovery::Store;
 use xenstore_ring::feature;
 use xenstore_service::{Event, Machine, RingLink, Service};
 use xenstore_wire::DomId;
@@ -32,43 +31,6 @@ const FIRST_PORT: u32 = 1;
 struct Rings {
     host: ServerSide,
     started: Instant,
-}
-
-/// Durable pages in memory, with the processor's instruction for checksums, as in the image.
-struct Memory {
-    pages: SlicePages<Vec<u8>>,
-    crc32c: Crc32c,
-}
-
-impl Memory {
-    fn new(bytes: usize) -> Self {
-        Memory {
-            pages: SlicePages(vec![0; bytes]),
-            crc32c: checksum::crc32c().unwrap_or(crc32c),
-        }
-    }
-}
-
-impl Pages for Memory {
-    fn len(&self) -> usize {
-        self.pages.len()
-    }
-
-    fn bytes(&self, at: usize, length: usize) -> &[u8] {
-        self.pages.bytes(at, length)
-    }
-
-    fn store(&mut self, at: usize, bytes: &[u8]) {
-        self.pages.store(at, bytes);
-    }
-
-    fn barrier(&mut self) {
-        self.pages.barrier();
-    }
-
-    fn crc32c(&self) -> Crc32c {
-        self.crc32c
-    }
 }
 
 fn must<T>(result: Result<T, Failure>) -> T {
