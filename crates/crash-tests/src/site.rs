@@ -6,10 +6,10 @@ use xenstore_ring::offset;
 use crate::memory::Extents;
 
 /// Where the directory of extents begins, and what an entry holds: see `xenstore-recovery`, module `extents`.
-const DIRECTORY: usize = 256;
+const DIRECTORY: usize = 288;
 /// What is being decided, behind the number of lives in a row that got nothing done: see its module `desk`.
-const MARK: usize = 72;
-const DESK: usize = 64;
+const MARK: usize = 104;
+const DESK: usize = 96;
 const NOTES: usize = 32;
 const LENGTH: usize = 16;
 

@@ -196,7 +196,7 @@ fn damage(bytes: &mut Vec<u8>, images: &[Vec<u8>], script: &mut Script<'_>) -> b
         }
         6 => {
             // Small and in place: the header, the desk and the directory.
-            let at = script.number(256 + 4 * PAGES / EXTENT);
+            let at = script.number(288 + 4 * PAGES / EXTENT);
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = script.byte();
             }

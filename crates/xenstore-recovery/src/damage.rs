@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use xenstore_core::tree::Root;
 use xenstore_core::{Channel, Configuration, ConnectionId, Epoch, Input, Record, Server, Time};
@@ -50,7 +51,7 @@ fn request(store: &mut Plain, kind: MessageType, transaction: u32, payload: &str
 
 /// A life with two checkpoints, a log behind each, an open transaction, a watch, a removed node and a reply that waits.
 fn life() -> Plain {
-    let Ok(mut store) = Store::cold(Configuration::default(), SlicePages(std::vec![0; 20 * EXTENT])) else {
+    let Ok(mut store) = Store::cold(Configuration::default(), SlicePages(std::vec![0; 24 * EXTENT])) else {
         panic!("too small")
     };
     let channel = Channel::Ring { port: 1 };
@@ -146,20 +147,64 @@ fn a_byte_that_changed_leaves_the_last_state_or_none() {
     assert!(same > 1000 && refused > 500 && short > 100);
 }
 
-#[test]
-fn a_torn_note_is_no_damage_and_two_are() {
-    let store = life();
+/// Where the notes are, and where in each its halves.
+const NOTES: Range<usize> = NOTES_AT..NOTES_AT + 64;
+
+/// The pages before and after one more request, what is told then, and the place of the note that was written for it.
+fn before_and_after() -> (Vec<u8>, Vec<u8>, String, usize) {
+    let mut store = life();
+    let before = life().into_pages().0;
+    request(&mut store, MessageType::Write, 0, "/last|one");
     let expected = told(store.server());
-    let bytes = store.into_pages().0;
-    for torn in 0..2 {
-        for length in 0..16 {
-            let mut damaged = bytes.clone();
-            damaged[NOTES_AT + 16 * torn + length..][..16 - length].fill(0x55);
-            assert!(recovered(damaged).unwrap() == expected, "note {torn}, {length} bytes");
-        }
+    let after = store.into_pages().0;
+    let changed = NOTES.clone().find(|at| before[*at] != after[*at]).unwrap();
+    (before, after, expected, NOTES_AT + (changed - NOTES_AT) / 32 * 32)
+}
+
+#[test]
+fn a_torn_note_is_no_damage() {
+    let (before, after, expected, note) = before_and_after();
+    for length in 0..=32 {
+        let mut torn = after.clone();
+        torn[note + length..note + 32].copy_from_slice(&before[note + length..note + 32]);
+        assert!(recovered(torn).unwrap() == expected, "{length} bytes of the note");
     }
-    let mut damaged = bytes;
-    damaged[NOTES_AT..NOTES_AT + 32].fill(0);
+}
+
+#[test]
+fn half_of_each_note_is_enough() {
+    let (_, after, expected, _) = before_and_after();
+    for half in [0, 16] {
+        let mut damaged = after.clone();
+        damaged[NOTES_AT + half..][..16].fill(0x55);
+        damaged[NOTES_AT + 32 + (16 - half)..][..16].fill(0);
+        assert!(recovered(damaged).unwrap() == expected);
+    }
+}
+
+#[test]
+fn a_note_that_says_nothing_does_not_hide_that_the_last_record_is_gone() {
+    let (_, after, expected, note) = before_and_after();
+    // In the log and in the tree, where only that record leads to it.
+    let named = (0..after.len() - 4).filter(|at| after[*at..*at + 4] == *b"last");
+    let named: Vec<usize> = named.collect();
+    for with in [0, 0x55] {
+        let mut damaged = after.clone();
+        damaged[note..note + 32].fill(with);
+        assert!(recovered(damaged.clone()).unwrap() == expected);
+        named.iter().for_each(|at| damaged[*at] ^= 1);
+        let lost = recovered(damaged).unwrap_err();
+        assert!(
+            matches!(lost, Lost::State { expected, reached } if reached < expected),
+            "{lost:?}"
+        );
+    }
+}
+
+#[test]
+fn without_any_note_nothing_is_read_back() {
+    let mut damaged = life().into_pages().0;
+    damaged[NOTES].fill(0);
     let lost = recovered(damaged).unwrap_err();
     assert!(
         matches!(

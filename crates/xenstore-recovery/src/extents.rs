@@ -12,9 +12,9 @@
 //! |---|---|
 //! | 0 | magic (8), version (4) |
 //! | 16 | how many extents there are (4), and the complement (4) |
-//! | 32 | two notes of 16 bytes: see `note` |
-//! | 64 | the desk: see `desk` |
-//! | 256 | for each extent 4 bytes: kind (8 bits), ordinal among its kind (13), check of both (11); 0 = free |
+//! | 32 | two notes of 32 bytes: see `note` |
+//! | 96 | the desk: see `desk` |
+//! | 288 | for each extent 4 bytes: kind (8 bits), ordinal among its kind (13), check of both (11); 0 = free |
 
 use alloc::vec::Vec;
 
@@ -34,11 +34,12 @@ const EXTENTS_AT: usize = 16;
 /// Where the two notes are.
 pub(crate) const NOTES_AT: usize = 32;
 /// Where the desk begins in extent 0: what a life leaves for the next one in place.
-const DESK: usize = 64;
+pub(crate) const NOTES_END: usize = DESK;
+const DESK: usize = 96;
 /// Bytes of the desk.
 pub(crate) const DESK_BYTES: usize = DIRECTORY - DESK;
 /// Where the directory begins in extent 0.
-const DIRECTORY: usize = 256;
+const DIRECTORY: usize = 288;
 const ENTRY: usize = 4;
 /// Bits of a table entry that are the location: all of [`MOST`] extents have room in them.
 const LOCATION: u32 = (1 << 28) - 1;

@@ -197,7 +197,7 @@ impl<P: Pages> Store<P> {
             // Asked before anything is replayed: replaying makes use of what an older checkpoint needs.
             let reached = Log::behind(side, sequence).reaches(&pages);
             farthest = farthest.max(Some(reached));
-            let Some(noted) = noted.filter(|noted| noted.sequence <= reached && newest <= Some(reached)) else {
+            let Some(noted) = noted.filter(|noted| noted.least <= reached && newest <= Some(reached)) else {
                 continue;
             };
             // Another crash may make the next life take the other road: until that is closed, what it needs is kept, too.
@@ -220,7 +220,7 @@ impl<P: Pages> Store<P> {
         }
         desk::put_attempts_back(&mut pages, &before);
         let lost = Lost::State {
-            expected: noted.map(|noted| noted.sequence),
+            expected: noted.map(|noted| noted.least),
             reached: farthest,
         };
         Err((pages.into_pages(), lost))
