@@ -15,7 +15,7 @@ include xen-config/unix/install.mk
 FUZZ_SECONDS ?= 300
 FUZZERS = messages paths permissions ring requests pages
 
-.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench bench-xen fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -31,6 +31,8 @@ help:
 	@echo "make bench          our server beside Debian's C xenstored and oxenstored, natively on rings: table, target/bench/bench.json and"
 	@echo "                    charts (long: C xenstored needs a quarter of a millisecond for a WRITE at 1,000 domains, and more at 4,000;"
 	@echo "                    BENCH='--domains 10,1000 --watches 0 --storm 50' for minutes); BASE=<commit> adds that commit's server"
+	@echo "make bench-xen      the same on real Xen, our image as PV and PVH, and the daemons in dom0: tables and target/bench-xen/bench.json"
+	@echo "                    (most of an hour; BENCH_XEN='--boots 1 --parts rows' for minutes)"
 	@echo "make check          formatting and lints only"
 	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
 	@echo "                    make test runs the same with the corpus that was found so"
@@ -148,6 +150,11 @@ endif
 	@mkdir -p target/bench
 	target/release/store-bench --json target/bench/bench.json --charts target/bench $(BENCH) \
 		$(if $(BASE),--base target/base-build/release/ours-on-rings)
+
+# BENCH_XEN has options of it, see `target/release/qemu-tests bench --help`.
+BENCH_XEN ?=
+bench-xen: image $(BED)
+	@$(BED) bench --json target/bench-xen/bench.json $(BENCH_XEN)
 
 fetch: $(BED)
 	@$(BED) fetch
