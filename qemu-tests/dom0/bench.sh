@@ -1,5 +1,5 @@
 # What is measured in one boot of the bench; src/bench/ boots with each store in turn and makes tables of it. PARTS, ONLY, LONG,
-# ITERATIONS and GUESTS are set before.
+# WINDOW, ITERATIONS and GUESTS are set before.
 
 part() {
     case " $PARTS " in
@@ -64,13 +64,13 @@ grow_to() {
 }
 
 guests_ask() {
-    bench crowd $DOMIDS
+    bench crowd --seconds "$WINDOW" $DOMIDS
 }
 
 # In turns, so that what changes meanwhile on the machine below changes both.
 with_and_without_a_greedy_one() {
     for time in 1 2; do
-        bench crowd $DOMIDS && bench crowd --greedy $DOMIDS || return
+        bench crowd --seconds "$WINDOW" $DOMIDS && bench crowd --seconds "$WINDOW" --greedy $DOMIDS || return
     done
 }
 
@@ -93,7 +93,7 @@ counts_against_trace() {
     for name in hypercalls blocks upcalls notifies; do
         echo "$name: $(($(counter "$name" /tmp/after) - $(counter "$name" /tmp/before)))"
     done
-    xenalyze --summary --svm-mode /tmp/trace || because "xenalyze ended with $?"
+    xenalyze --summary /tmp/trace || because "xenalyze ended with $?"
 }
 
 # counter NAME FILE

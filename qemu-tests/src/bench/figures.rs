@@ -27,7 +27,7 @@ pub struct Row {
 /// For each request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
-    /// Hypercalls of every kind; as PV blocking is one of them.
+    /// Hypercalls of every kind but blocking.
     pub hypercalls: f64,
     /// Events sent.
     pub notifies: f64,

@@ -52,11 +52,14 @@ pub struct Options {
     /// Of the rows only operations whose name contains this
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
-    /// Seconds for each row
-    #[arg(long, default_value_t = 0.5)]
+    /// Seconds for each row, at least
+    #[arg(long, default_value_t = 0.05)]
     seconds: f64,
+    /// Seconds that guests ask
+    #[arg(long, default_value_t = 0.5)]
+    window: f64,
     /// How often upstream's tests are done in each boot
-    #[arg(long, default_value_t = 70)]
+    #[arg(long, default_value_t = 67)]
     iterations: u32,
     /// How many guests ask at once, upwards; with 10 also with a greedy one among them
     #[arg(long, value_delimiter = ',', default_value = "1,10,50")]
@@ -157,10 +160,11 @@ fn boot(ready: &Ready, options: &Options, store: Store, number: u32) -> Result<B
     let image = store.image(options.image.as_deref())?;
     let guests: Vec<String> = options.guests.iter().map(u32::to_string).collect();
     let script = format!(
-        "PARTS='{}' ONLY='{}' LONG={} ITERATIONS={} GUESTS='{}'\n{}{}",
+        "PARTS='{}' ONLY='{}' LONG={} WINDOW={} ITERATIONS={} GUESTS='{}'\n{}{}",
         options.parts.join(" "),
         options.only,
         options.seconds,
+        options.window,
         options.iterations,
         guests.join(" "),
         include_str!("../../dom0/ring-guests.sh"),

@@ -131,7 +131,9 @@ pub struct Counters {
 impl Counters {
     fn read(status: &str) -> Result<Counters> {
         let counter = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             let number = line.and_then(|number| number.trim().parse().ok());
             number.with_context(|| format!("the status says nothing of {name}"))
         };

@@ -42,7 +42,7 @@ enum What {
         #[arg(long)]
         socket: Option<PathBuf>,
         /// Seconds for each row, at least
-        #[arg(long, default_value_t = 0.5)]
+        #[arg(long, default_value_t = 0.05)]
         seconds: f64,
         /// Only operations whose name contains this
         #[arg(long, default_value = "")]
@@ -51,7 +51,7 @@ enum What {
     /// Guests that run already ask at the same time
     Crowd {
         /// Seconds that they ask
-        #[arg(long, default_value_t = 4.0)]
+        #[arg(long, default_value_t = 0.5)]
         seconds: f64,
         /// The first of them is greedy
         #[arg(long)]

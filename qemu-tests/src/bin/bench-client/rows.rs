@@ -1,6 +1,6 @@
 //! Clients in dom0 do each operation again and again: one alone, then sixteen at once.
 //!
-//! Medians, because other processes of the machine that emulates this one come in between.
+//! Medians, because timers and other processes come in between.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::tell;
 /// Clients that ask at once.
 const AT_ONCE: u32 = 16;
 /// Pieces of a row, at least, each of which gives one value of processor time.
-const PIECES: usize = 11;
+const PIECES: usize = 7;
 /// Requests of a piece, and time, at least: looking at the clocks is not to matter.
 const PIECE_REQUESTS: u64 = 24;
-const PIECE_TIME: Duration = Duration::from_millis(20);
+const PIECE_TIME: Duration = Duration::from_millis(5);
 
 /// Measures all operations whose name contains `only`, and prints each.
 pub fn measure(clocks: &Clocks, socket: Option<&Path>, seconds: f64, only: &str) -> Result<()> {
@@ -31,15 +31,21 @@ pub fn measure(clocks: &Clocks, socket: Option<&Path>, seconds: f64, only: &str)
         clients.push(Client::new(open()?, number)?);
     }
     let way = if socket.is_some() { "socket" } else { "ring" };
-    for operation in operation::all().iter().filter(|operation| operation.name.contains(only)) {
+    for operation in operation::all()
+        .iter()
+        .filter(|operation| operation.name.contains(only))
+    {
         for at_once in [1, AT_ONCE] {
             let some = clients.get_mut(..at_once as usize).context("too few clients")?;
             let row = row(clocks, &mut bus, operation, some, Duration::from_secs_f64(seconds));
             let row = row.with_context(|| format!("{} at once: {}", at_once, operation.name))?;
-            tell("row", &Row {
-                way: way.to_owned(),
-                ..row
-            })?;
+            tell(
+                "row",
+                &Row {
+                    way: way.to_owned(),
+                    ..row
+                },
+            )?;
         }
     }
     Ok(())
