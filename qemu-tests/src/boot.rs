@@ -13,7 +13,8 @@ use crate::cache;
 use crate::dom0::{self, Overlay};
 use crate::markers::{Mark, Transcript};
 use crate::parts::Parts;
-use crate::qemu::{Limits, Machine, Next};
+use crate::patience::Limits;
+use crate::qemu::{Machine, Next};
 
 /// Xen's options: its console on the serial line, and what QEMU needs. With QEMU 7.2's SMAP a PV dom0 dies at once.
 const XEN_OPTIONS: &str = "console=com1 com1=115200,8n1 smap=off smep=off";

@@ -25,6 +25,7 @@ mod kernel_modules;
 mod markers;
 mod optional_parts;
 mod parts;
+mod patience;
 mod qemu;
 mod report;
 mod ring_guests;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::host;
+use crate::patience::{Due, End, Limits, Patience};
 use crate::serial::LineAssembler;
 
 /// A machine that boots Xen.
@@ -32,15 +33,6 @@ pub struct Machine {
     pub counts_instructions: bool,
 }
 
-/// How long to wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Without any output.
-    pub silence: Duration,
-    /// From power on to power off.
-    pub whole: Duration,
-}
-
 /// Whether to go on after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -50,40 +42,6 @@ pub enum Next {
     /// Enough was seen.
     Stop,
 }
-
-/// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// By itself: power off, or a reset, which ends it too.
-    PoweredOff,
-    /// The reader had seen enough.
-    Stopped,
-    Silent(Duration),
-    TooLong(Duration),
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            End::PoweredOff => f.write_str("the machine went off"),
-            End::Stopped => f.write_str("stopped"),
-            End::Silent(limit) => write!(f, "no output for {} s", limit.as_secs()),
-            End::TooLong(limit) => write!(f, "not finished after {} s", limit.as_secs()),
-        }
-    }
-}
-
-/// After its last word a machine has this long to go off by itself.
-const GRACE: Duration = Duration::from_secs(20);
-
-/// Xen has this long to describe a machine that hangs.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// A machine that says nothing for this long is sent a key that means nothing.
-///
-/// Now and then an emulated machine stops getting timer interrupts: seen with QEMU 7.2 and nested SVM, about once in fifty runs. Xen
-/// then idles with timers that are overdue, and any other interrupt lets everything go on. The serial line's is the one we have.
-const QUIET: Duration = Duration::from_secs(20);
 
 /// Switches the serial line from dom0 to Xen.
 const TO_XEN: &[u8] = b"\x01\x01\x01";
@@ -123,40 +81,26 @@ impl Machine {
         }
 
         let mut assembler = LineAssembler::default();
-        let mut last = start;
-        let mut deadline = start + limits.whole;
-        let mut ending = false;
-        let mut asked = false;
+        let mut patience = Patience::new(limits, start);
         let mut keys = Vec::from(TO_XEN);
-        let mut next_key = start + QUIET;
         let end = 'end: loop {
-            let until = if asked || ending {
-                deadline
-            } else {
-                deadline.min(last + limits.silence).min(next_key)
-            };
-            let bytes = match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            let left = patience.until().saturating_duration_since(Instant::now());
+            let bytes = match receiver.recv_timeout(left) {
                 Ok(bytes) => bytes,
                 Err(RecvTimeoutError::Disconnected) => break End::PoweredOff,
-                Err(RecvTimeoutError::Timeout) if ending => break End::Stopped,
-                Err(RecvTimeoutError::Timeout) if asked => break End::Silent(limits.silence),
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => break End::TooLong(limits.whole),
                 Err(RecvTimeoutError::Timeout) => {
-                    let silent = last.elapsed();
-                    asked = silent >= limits.silence;
-                    if asked {
-                        keys.extend(DEBUG_KEYS);
-                        deadline = Instant::now() + ANSWER;
-                    } else {
-                        keys.extend(NO_MEANING);
-                        next_key = Instant::now() + QUIET;
-                        let at = start.elapsed().as_secs_f64();
-                        let silent = silent.as_secs();
-                        writeln!(
-                            log,
-                            "[{at:9.3}] -- no output for {silent} s: a key for Xen, in case it lost its timer"
-                        )?;
-                        log.flush()?;
+                    match patience.due(Instant::now()) {
+                        Due::End(end) => break end,
+                        Due::Question => keys.extend(DEBUG_KEYS),
+                        Due::Nudge(silent) => {
+                            keys.extend(NO_MEANING);
+                            let (at, silent) = (start.elapsed().as_secs_f64(), silent.as_secs());
+                            writeln!(
+                                log,
+                                "[{at:9.3}] -- no output for {silent} s: a key for Xen, in case it lost its timer"
+                            )?;
+                            log.flush()?;
+                        }
                     }
                     // A machine that takes no input is found silent, or has ended.
                     let _ = type_in(&mut child.0, &keys);
@@ -164,17 +108,14 @@ impl Machine {
                     continue;
                 }
             };
-            last = Instant::now();
-            next_key = last + QUIET;
-            let at = last - start;
+            let now = Instant::now();
+            patience.heard(now);
+            let at = now - start;
             for text in assembler.take(&bytes) {
                 writeln!(log, "[{:9.3}] {text}", at.as_secs_f64())?;
                 match line(at, &text) {
                     Next::Continue => {}
-                    Next::AboutToEnd => {
-                        ending = true;
-                        deadline = deadline.min(last + GRACE);
-                    }
+                    Next::AboutToEnd => patience.ending(),
                     Next::Stop => break 'end End::Stopped,
                 }
             }

@@ -6,14 +6,12 @@ use std::fmt;
 use xenstore_core::tree::{CHUNK, Memory, PlainMemory};
 use xenstore_core::{Change, Channel, ConnectionId, DomainState, Input, Record, Server, State, Time, World};
 use xenstore_recovery::{DurablePages, SlicePages, Store};
+use xenstore_service::TIDY_PER_ROUND;
 use xenstore_wire::{DomId, HEADER_SIZE, Header, MessageType};
 
 use crate::desk::{Desk, request};
 use crate::dice::Dice;
 use crate::host::{Host, Size};
-
-/// Bytes of upkeep in each round, as in the service.
-const TIDY: usize = 16 * 1024;
 
 /// Every domain exists.
 struct Alone;
@@ -111,7 +109,7 @@ impl Durable {
             store.publishing(&durable, connection, bytes as u32);
             store.published(connection, bytes as u32);
             shown += bytes;
-            store.tidy(TIDY);
+            store.tidy(TIDY_PER_ROUND);
         }
         shown
     }
@@ -135,7 +133,7 @@ impl Plain {
                 ..Record::default()
             });
             shown += bytes;
-            server.tidy(TIDY);
+            server.tidy(TIDY_PER_ROUND);
         }
         shown
     }

@@ -2,8 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
+use xen_bindings::checksum;
+use xenstore_core::tree::{Crc32c, crc32c};
 use xenstore_recovery::{EXTENT, Pages};
+
+/// As the machine computes it in the kernel.
+static CRC32C: LazyLock<Crc32c> = LazyLock::new(|| checksum::crc32c().unwrap_or(crc32c));
 
 /// Sees each store of a life before and after it is made.
 pub trait Watcher {
@@ -120,6 +126,10 @@ impl Pages for SimulatedPages {
         if let Some(watcher) = &self.watcher {
             watcher.after(at, bytes);
         }
+    }
+
+    fn crc32c(&self) -> Crc32c {
+        *CRC32C
     }
 
     fn barrier(&mut self) {

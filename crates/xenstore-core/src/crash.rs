@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::Errno;
 
 use crate::control::text;
-use crate::decision::{Answer, Decision, Outcome, simple};
+use crate::decide::simple;
+use crate::decision::{Answer, Decision, Outcome};
 use crate::input::Time;
 use crate::record::{Action, Change, CrashKind, Record};
 use crate::server::Server;

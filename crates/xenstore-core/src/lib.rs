@@ -47,6 +47,7 @@ mod conflict;
 mod connection;
 mod control;
 mod crash;
+mod decide;
 mod decision;
 mod domain;
 mod domain_requests;

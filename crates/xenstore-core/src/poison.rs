@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use xenstore_wire::{Errno, HEADER_SIZE, Header, MessageType};
 
 use crate::connection::{Connection, ConnectionId, Fault};
-use crate::decision::{Decision, misbehaved};
+use crate::decide::misbehaved;
+use crate::decision::Decision;
 use crate::input::{Time, World};
 use crate::record::{Action, Change, Record};
 use crate::server::Server;

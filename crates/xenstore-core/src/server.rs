@@ -198,7 +198,7 @@ impl<M: Memory> Server<M> {
 
     /// What this input changes and makes visible. Looks, and changes nothing.
     pub fn decide(&self, now: Time, world: &dyn World, input: Input<'_>) -> Record {
-        crate::decision::decide(self, now, world, input)
+        crate::decide::decide(self, now, world, input)
     }
 
     /// The time by which [`Input::Timeout`] has something to do.

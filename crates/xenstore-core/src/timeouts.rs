@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::decision::simple;
+use crate::decide::simple;
 use crate::input::Time;
 use crate::record::{Action, Change, Record};
 use crate::server::Server;

@@ -509,7 +509,8 @@ fn directory(pages: &impl Pages) -> Result<Directory, NotOurs> {
         if found == 0 {
             // Extents are taken in order, so the rest is free. An entry behind a gap would come to light once the gap is used.
             let behind = DIRECTORY.saturating_add(extent.saturating_mul(ENTRY));
-            let all_free = header.iter().skip(behind).all(|byte| *byte == 0);
+            let rest = header.get(behind..).unwrap_or_default();
+            let all_free = rest.iter().fold(0, |any, byte| any | byte) == 0;
             return if all_free {
                 Ok((of, extent, extents))
             } else {

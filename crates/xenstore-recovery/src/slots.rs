@@ -73,7 +73,7 @@ pub(crate) fn read<P: Pages>(pages: &DurablePages<P>) -> Vec<(usize, Slot)> {
     let bytes = pages.read(Kind::Slots, 0, length).unwrap_or_default();
     let halves = bytes.chunks_exact(HALF).enumerate();
     // Most were never written, and their checksums need not be made.
-    let written = halves.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+    let written = halves.filter(|(_, bytes)| bytes.first_chunk() != Some(&[0; HALF]));
     written
         .filter_map(|(half, bytes)| Some((half / 2, Slot::parse(bytes, pages.crc())?)))
         .collect()

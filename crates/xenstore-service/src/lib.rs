@@ -43,4 +43,4 @@ mod trace;
 
 pub use link::{Link, LinkState, RingLink};
 pub use machine::{Event, Machine};
-pub use service::{Reach, Reached, Service};
+pub use service::{Reach, Reached, Service, TIDY_PER_ROUND};

@@ -49,10 +49,10 @@ impl Counts {
         }
         // The list runs upwards, so that ids are used up from below.
         let first = u32::try_from(self.words.len()).unwrap_or(END);
-        for id in first..ids {
-            let next = id.saturating_add(1);
-            self.words.push(FREE | if next < ids { next } else { self.free });
-        }
+        let behind = self.free;
+        let links = (first..ids).map(|id| id.saturating_add(1));
+        self.words
+            .extend(links.map(|next| FREE | if next < ids { next } else { behind }));
         if first < ids {
             self.free = first;
             self.free_count = self.free_count.saturating_add(ids.saturating_sub(first));
@@ -162,14 +162,15 @@ impl Counts {
 
     /// Builds the list of free ids anew.
     pub(super) fn relink(&mut self) {
-        (self.free, self.free_count) = (END, 0);
-        for (id, word) in self.words.iter_mut().enumerate().rev() {
+        let (mut free, mut count) = (END, 0u32);
+        for (id, word) in (0..self.ids()).zip(&mut self.words).rev() {
             if *word >= FREE {
-                *word = FREE | self.free;
-                self.free = u32::try_from(id).unwrap_or(END);
-                self.free_count = self.free_count.saturating_add(1);
+                *word = FREE | free;
+                free = id;
+                count = count.wrapping_add(1);
             }
         }
+        (self.free, self.free_count) = (free, count);
     }
 }
 

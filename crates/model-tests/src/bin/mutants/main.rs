@@ -27,14 +27,19 @@ use listed::Known;
 use workshop::{Outcome, Workshop};
 
 /// The files of the core whose rules clients can see.
-const FILES: [&str; 20] = [
+const FILES: [&str; 25] = [
     "allowance.rs",
     "policy.rs",
     "quota.rs",
     "share.rs",
     "account.rs",
     "apply.rs",
+    "apply/charges.rs",
+    "apply/connections.rs",
+    "apply/domains.rs",
+    "apply/transactions.rs",
     "connection.rs",
+    "decide.rs",
     "decision.rs",
     "domain_requests.rs",
     "events.rs",
