@@ -46,8 +46,9 @@ pub struct Options {
     /// The stores, in the order of their boots
     #[arg(long, value_enum, value_delimiter = ',', default_value = "c,ocaml,pv,pvh")]
     stores: Vec<Store>,
-    /// Requests of dom0 (rows), upstream's test-xenstore (tests), guests of our own (guests), what our store counts against xentrace (trace)
-    #[arg(long, value_delimiter = ',', default_value = "rows,tests,guests,trace")]
+    /// Requests of dom0 (rows), upstream's test-xenstore (tests), guests of our own (guests); by name only: what our store counts
+    /// beside Xen's own trace (trace), for reading in the log
+    #[arg(long, value_delimiter = ',', default_value = "rows,tests,guests")]
     parts: Vec<String>,
     /// Of the rows only operations whose name contains this
     #[arg(long, default_value = "", hide_default_value = true)]
