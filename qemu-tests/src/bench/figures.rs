@@ -12,9 +12,9 @@ pub struct Row {
     pub at_once: u32,
     /// Requests that were measured.
     pub requests: u64,
-    /// Microseconds for each request: the median of the operations, divided by their requests.
+    /// Microseconds that passed for each request: the median of pieces of the measurement.
     pub wall_us: f64,
-    /// Microseconds of the server's processor time for each request: the median of pieces of the measurement.
+    /// Microseconds of the server's processor time for each request, likewise.
     pub server_us: f64,
     /// The same of dom0, without a server in it.
     pub dom0_us: f64,

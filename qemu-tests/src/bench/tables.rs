@@ -57,14 +57,23 @@ fn over_boots(results: &Results, store: &str, of: impl Fn(&Boot) -> Vec<f64>) ->
     (!values.is_empty()).then(|| median(values))
 }
 
-/// Ours as PV against the better peer.
+/// Ours as PV against the better peer: the one with less.
 fn ratio(values: &[Option<f64>]) -> Option<f64> {
+    against(values, |peers| peers.iter().copied().min_by(f64::total_cmp))
+}
+
+/// The same where more is better.
+fn ratio_of_more(values: &[Option<f64>]) -> Option<f64> {
+    against(values, |peers| peers.iter().copied().max_by(f64::total_cmp))
+}
+
+fn against(values: &[Option<f64>], better: fn(&[f64]) -> Option<f64>) -> Option<f64> {
     let of = |store: &str| {
         let index = COLUMNS.iter().position(|(name, _)| *name == store)?;
         values.get(index).copied().flatten()
     };
-    let peer = PEERS.iter().filter_map(|store| of(store)).min_by(f64::total_cmp)?;
-    Some(of("pv")? / peer)
+    let peers: Vec<f64> = PEERS.iter().filter_map(|store| of(store)).collect();
+    Some(of("pv")? / better(&peers)?)
 }
 
 fn head(text: &mut String, title: &str, first: &[&str], last: &[&str]) {
@@ -284,7 +293,13 @@ fn crowds(text: &mut String, results: &Results) {
             } else {
                 kind.0.to_string()
             };
-            line(text, &[guests, title.to_owned()], &values, ratio(&values));
+            let more_is_better = title.starts_with("requests") || title.starts_with("least");
+            let ratio = if more_is_better {
+                ratio_of_more(&values)
+            } else {
+                ratio(&values)
+            };
+            line(text, &[guests, title.to_owned()], &values, ratio);
         }
     }
     text.push('\n');
@@ -361,6 +376,8 @@ mod tests {
             text.contains("PV not below both: test-xenstore over the ring: read 1: 2.00"),
             "{text}"
         );
+        let values = [Some(10.0), None, Some(5.0), Some(20.0)];
+        assert_eq!((ratio(&values), ratio_of_more(&values)), (Some(2.0), Some(0.5)));
         // As slow as the peers is not faster.
         assert!(text.contains("PV not below both: Wall time"), "{text}");
     }

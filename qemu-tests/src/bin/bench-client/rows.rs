@@ -1,6 +1,7 @@
 //! Clients in dom0 do each operation again and again: one alone, then sixteen at once.
 //!
-//! Medians, because timers and other processes come in between.
+//! Medians of pieces, because timers and other processes come in between; and not of single operations, because a daemon that still has
+//! work to do when it has answered does that work in the time of the next one, or not.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::tell;
 
 /// Clients that ask at once.
 const AT_ONCE: u32 = 16;
-/// Pieces of a row, at least, each of which gives one value of processor time.
+/// Pieces of a row, at least, each of which gives one value.
 const PIECES: usize = 7;
 /// Requests of a piece, and time, at least: looking at the clocks is not to matter.
 const PIECE_REQUESTS: u64 = 24;
@@ -58,19 +59,18 @@ fn row(clocks: &Clocks, bus: &mut Bus, operation: &Operation, clients: &mut [Cli
     operation.run(clients)?;
     let idle = clocks.counters(bus)?;
     let before = clocks.counters(bus)?;
-    let (mut times, mut server, mut dom0) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut wall, mut server, mut dom0) = (Vec::new(), Vec::new(), Vec::new());
     let (mut requests, mut conflicts) = (0, 0);
     let began = Instant::now();
     while began.elapsed() < time || server.len() < PIECES {
         let (look, piece_began) = (clocks.look()?, Instant::now());
         let mut here = 0;
         while here < PIECE_REQUESTS || piece_began.elapsed() < PIECE_TIME {
-            let sent = Instant::now();
             conflicts += operation.run(clients)?;
-            times.push(sent.elapsed().as_nanos() as f64 / 1000.0 / requests_each as f64);
             here += requests_each;
         }
         let passed = clocks.since(&look)?;
+        wall.push(passed.seconds * 1e6 / here as f64);
         server.push(passed.server_us / here as f64);
         dom0.push(passed.dom0_us / here as f64);
         requests += here;
@@ -82,7 +82,7 @@ fn row(clocks: &Clocks, bus: &mut Bus, operation: &Operation, clients: &mut [Cli
         way: String::new(),
         at_once,
         requests,
-        wall_us: median(times),
+        wall_us: median(wall),
         server_us: median(server),
         dom0_us: median(dom0),
         conflicts,
