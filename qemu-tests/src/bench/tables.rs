@@ -179,9 +179,9 @@ fn counts(text: &mut String, results: &Results) {
         return;
     }
     text.push_str(
-        "What our store asks Xen for, for each request over dom0's ring. As PVH an exit is a hypercall or a block; \
+        "What our store asks Xen for, for each request over dom0's ring. As PVH each hypercall and each block is an exit, and there are others that it cannot count (part trace); \
          as PV a block is a hypercall.\n\n\
-         | operation | at once | PVH: exits | PVH: events sent | PVH: blocks | PV: hypercalls | PV: events sent |\n\
+         | operation | at once | PVH: hypercalls and blocks | PVH: events sent | PVH: blocks | PV: hypercalls and blocks | PV: events sent |\n\
          |---|---|--:|--:|--:|--:|--:|\n",
     );
     for (operation, at_once) in kinds {
