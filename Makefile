@@ -15,7 +15,7 @@ include xen-config/unix/install.mk
 FUZZ_SECONDS ?= 300
 FUZZERS = messages paths permissions ring requests pages
 
-.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench bench-charts fetch clean
+.PHONY: help setup image unix run test test-long check unit bed numbers mutations mutants fuzz bench bench-charts bench-xen fetch clean
 
 help:
 	@echo "make run            real Xen in QEMU with our image as its Xenstore, and a dom0 shell on this terminal"
@@ -34,6 +34,8 @@ help:
 	@echo "                    millisecond for a WRITE at 1,000; BENCH='--parts rings --domains 10,1000 --watches 0 --storm 50' for minutes)"
 	@echo "                    BASE=<commit> adds that commit's server with ratios, in the parts that it has programs for"
 	@echo "make bench-charts   copies the charts of the last bench that the README shows"
+	@echo "make bench-xen      the same on real Xen, our image as PV and PVH, and the daemons in dom0: tables and target/bench-xen/bench.json"
+	@echo "                    (most of an hour; BENCH_XEN='--boots 1 --parts rows' for minutes)"
 	@echo "make check          formatting and lints only"
 	@echo "make fuzz           extra, needs nightly Rust and cargo-fuzz: each fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS));"
 	@echo "                    make test runs the same with the corpus that was found so"
@@ -157,6 +159,11 @@ CHARTS = write-against-domains storm-against-vms in-process-against-nodes recove
 bench-charts:
 	@mkdir -p crates/store-bench/charts
 	cp $(CHARTS:%=target/bench/%.svg) crates/store-bench/charts/
+
+# BENCH_XEN has options of it, see `target/release/qemu-tests bench --help`.
+BENCH_XEN ?=
+bench-xen: image $(BED)
+	@$(BED) bench --json target/bench-xen/bench.json $(BENCH_XEN)
 
 fetch: $(BED)
 	@$(BED) fetch

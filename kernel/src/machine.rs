@@ -13,7 +13,7 @@ use xen_bindings::evtchn::{self, Port, Status};
 use xen_bindings::grant::{GrantError, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
 use xen_bindings::watchdog::Watchdog;
-use xen_bindings::{Mode, Window, counters, restart, time};
+use xen_bindings::{Mode, Window, counters, restart, shutdown, time};
 use xenstore_core::{Channel, ConnectFailure, CrashKind, DomainState, Step, Time, World};
 use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
@@ -291,6 +291,10 @@ impl Machine for XenMachine {
         let poke = self.watchdog.as_ref().map(Watchdog::deadline);
         let deadline = deadline.map(|deadline| deadline.0);
         self.events.wait(deadline.into_iter().chain(poke).min());
+    }
+
+    fn yield_processor(&mut self) {
+        shutdown::yield_now();
     }
 
     fn crash(&mut self, kind: CrashKind) {

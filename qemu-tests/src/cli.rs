@@ -16,7 +16,7 @@ use crate::parts::Parts;
 use crate::report::{self, Outcome, Voice};
 use crate::scenarios::{self, Scenario};
 use crate::store::Store;
-use crate::{demo, host, shell};
+use crate::{bench, demo, host, shell};
 
 /// Boots real Xen in QEMU with our image as its Xenstore.
 ///
@@ -61,6 +61,8 @@ enum What {
     Demo(One),
     /// Measure: time to the first answer, size of the image, memory, calls
     Numbers(One),
+    /// Hold our image beside Xen's daemons, in boots that take turns: a table, and a file with everything that was measured
+    Bench(bench::Options),
     /// Only download the parts
     Fetch {
         /// Which Xen
@@ -161,6 +163,7 @@ fn dispatch(what: What) -> Result<bool> {
             one.image.as_deref(),
         ),
         What::Numbers(one) => numbers(&one),
+        What::Bench(options) => bench::run(&options),
         What::Fetch { xen } => {
             for bed in xen.0 {
                 let parts = Parts::obtain(bed)?;

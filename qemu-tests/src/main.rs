@@ -3,12 +3,13 @@
 //! The harness fetches hypervisor, tools and kernel as Debian packages (nothing is installed on the host), assembles dom0's and a
 //! guest's initramfs, runs QEMU, and reads marks from the serial line. What happens inside dom0 is written as shell in `dom0/`;
 //! what is concluded from it is Rust in `scenarios/`. It knows the images only as files. `bin/xenbus-client` is a program of its own that
-//! runs inside dom0 and guests.
+//! runs inside dom0 and guests, and so is `bin/bench-client`, dom0's part of `bench/`.
 #![forbid(unsafe_code)]
 
 mod apt;
 mod archive;
 mod bed;
+mod bench;
 mod boot;
 mod cache;
 mod cli;

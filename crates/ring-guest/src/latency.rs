@@ -22,6 +22,11 @@ impl Latencies {
         }
     }
 
+    /// One more request, of which nobody knows how long it took.
+    pub fn count(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+    }
+
     /// The time that `hundredths` of a hundred requests did not exceed; 0 without requests.
     fn percentile(sorted: &[u32], hundredths: usize) -> u32 {
         let rank = (sorted.len() * hundredths).div_ceil(100).max(1);

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod bench;
 mod failure;
 mod friendly;
 mod hostile;
@@ -60,6 +61,7 @@ pub fn run(platform: Platform) -> ! {
         Role::Friendly { rounds } => friendly::run(&mut store, &mut log, rounds),
         Role::Load { children } => load::run(&mut store, &mut log, platform.own_domid, children),
         Role::Ping => ping::run(&mut store, &mut log),
+        Role::Bench => bench::run(&mut store, &mut log, platform.own_domid),
         Role::Hostile(attack) => hostile::run(&mut store, &mut log, attack),
         Role::NewPort { store_domid } => new_port::run(&mut store, &mut log, store_domid),
     }

@@ -27,6 +27,8 @@ pub enum Role {
     },
     /// `ping`: one short READ after the other (see the module `ping`).
     Ping,
+    /// `bench`: asks between two times, together with others (see the module `bench`).
+    Bench,
     /// `attack=NAME`: breaks a rule for ever.
     Hostile(Attack),
     /// `new-port=DOMID`: offers the store domain `DOMID` another event channel in its page.
@@ -57,6 +59,7 @@ impl Role {
                     children: children.parse().map_err(|_| word)?,
                 },
                 ("ping", None) => Role::Ping,
+                ("bench", None) => Role::Bench,
                 ("attack", Some(name)) => Role::Hostile(Attack::from_name(name).ok_or(word)?),
                 ("new-port", Some(domid)) => Role::NewPort {
                     store_domid: domid.parse().map_err(|_| word)?,
@@ -76,6 +79,7 @@ impl fmt::Display for Role {
             Role::Friendly { .. } => f.write_str("friendly"),
             Role::Load { .. } => f.write_str("load"),
             Role::Ping => f.write_str("ping"),
+            Role::Bench => f.write_str("bench"),
             Role::Hostile(attack) => write!(f, "attack {}", attack.name()),
             Role::NewPort { .. } => f.write_str("new port"),
         }
@@ -96,6 +100,7 @@ mod tests {
         assert_eq!(Role::parse("friendly"), Ok(Role::Friendly { rounds: ROUNDS }));
         assert_eq!(Role::parse("load"), Ok(Role::Load { children: CHILDREN }));
         assert_eq!(Role::parse("ping"), Ok(Role::Ping));
+        assert_eq!(Role::parse("bench"), Ok(Role::Bench));
         assert_eq!(Role::parse("new-port=1"), Ok(Role::NewPort { store_domid: 1 }));
         assert_eq!(Role::parse("idle friendly=many"), Err("friendly=many"));
         assert_eq!(Role::parse("attack=kindness"), Err("attack=kindness"));

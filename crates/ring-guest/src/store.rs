@@ -265,6 +265,20 @@ impl Store {
         }
     }
 
+    /// The replies that have come whole, without waiting; events among them are kept.
+    pub fn replies_so_far(&mut self) -> Result<u32, Failure> {
+        let mut replies = 0;
+        while Message::split(&self.incoming).is_some() {
+            let (header, payload) = self.message()?;
+            if header.kind == MessageType::WatchEvent.to_wire() {
+                self.keep(&payload)?;
+            } else {
+                replies += 1;
+            }
+        }
+        Ok(replies)
+    }
+
     fn keep(&mut self, payload: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(payload);
         let mut parts = text.split('\0');

@@ -63,6 +63,11 @@ pub trait Machine: World {
     /// Sleeps until an event comes or the deadline has passed. Returns at once if an event has not been handed over yet.
     fn wait(&mut self, deadline: Option<Time>);
 
+    /// Lets others have the processor for a moment, if they wait for it. Called between two rounds when a client has used up its share and
+    /// asked for more: where guests run on the server's processor, those that were answered could not ask again before the greedy one
+    /// has everything. A machine on which they need no processor of the server's does nothing.
+    fn yield_processor(&mut self) {}
+
     /// Ends this life of the server. A machine that cannot come back from that does nothing.
     fn crash(&mut self, kind: CrashKind);
 

@@ -61,6 +61,8 @@ pub struct Service<M: Machine, P: Pages> {
     /// Socket clients that had room for nothing in this round.
     full: Vec<ConnectionId>,
     domains_changed: bool,
+    /// Somebody used up its share in this round and has more.
+    cut_short: bool,
     /// The next question is about every domain: changes may have been told to a life that ended.
     ask_for_all: bool,
     /// The time of this round: asking for it costs more than a request on some machines.
@@ -96,6 +98,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             touched: BTreeSet::new(),
             full: Vec::new(),
             domains_changed: true,
+            cut_short: false,
             ask_for_all: true,
             now,
             quiet: Quiet::default(),
@@ -209,6 +212,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
         }
         self.store.tidy(TIDY_PER_ROUND);
         self.warn_of_full_pages();
+        if core::mem::take(&mut self.cut_short) {
+            self.machine.yield_processor();
+        }
         !self.active.is_empty() || self.domains_changed
     }
 

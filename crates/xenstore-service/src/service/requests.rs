@@ -82,6 +82,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             };
             let left = readable.saturating_sub(client.taken);
             if left == 0 || client.credit == 0 {
+                self.cut_short |= left > 0;
                 return;
             }
             if !self.store.server().may_read(connection) {

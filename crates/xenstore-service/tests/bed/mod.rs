@@ -135,6 +135,8 @@ pub struct Host {
     pub last_end: RefCell<String>,
     /// Until when the server waits.
     pub deadline: Cell<Option<Time>>,
+    /// How often it has let others have the processor.
+    pub yields: Cell<u32>,
 }
 
 pub struct Simulated {
@@ -229,6 +231,10 @@ impl Machine for Simulated {
 
     fn wait(&mut self, deadline: Option<Time>) {
         self.host.deadline.set(deadline);
+    }
+
+    fn yield_processor(&mut self) {
+        self.host.yields.set(self.host.yields.get() + 1);
     }
 
     fn crash(&mut self, _kind: CrashKind) {

@@ -25,6 +25,33 @@ fn a_lone_request_costs_one_notification_and_a_batch_one_too() {
 }
 
 #[test]
+fn others_may_run_before_a_client_gets_more_than_its_share() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    bed.start(6);
+    let yields = bed.host.yields.get();
+    // A few requests of everyone are nobody's more than its share.
+    for domid in [5, 6] {
+        for _ in 0..5 {
+            bed.send(domid, Read, 0, "x|");
+        }
+    }
+    bed.settle();
+    assert_eq!((bed.messages(5).len(), bed.messages(6).len()), (5, 5));
+    assert_eq!(bed.host.yields.get(), yields);
+    for _ in 0..40 {
+        bed.send(5, Read, 0, "x|");
+    }
+    bed.send(6, Read, 0, "x|");
+    bed.pump();
+    bed.round();
+    assert_eq!(bed.host.yields.get(), yields + 1);
+    bed.pump();
+    assert_eq!(bed.messages(6).len(), 1);
+    assert!(bed.messages(5).len() < 40);
+}
+
+#[test]
 fn an_idle_server_sends_nothing() {
     let mut bed = Bed::new();
     bed.ask(0, Write, 0, "/n|v");

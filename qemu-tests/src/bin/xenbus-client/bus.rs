@@ -1,5 +1,5 @@
-//! The device: messages out, replies and events in. Knows the 16 bytes of a header and the names of types and errors
-//! (xen/include/public/io/xs_wire.h), and nothing about what requests mean.
+//! The device, or a daemon's socket: messages out, replies and events in. Knows the 16 bytes of a header and the names of types and
+//! errors (xen/include/public/io/xs_wire.h), and nothing about what requests mean.
 //!
 //! Linux stands between this program and the store: it answers some requests itself (UNWATCH, an unknown transaction), and gives
 //! an error of WATCH as the error of the write.
@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// The types by number; empty names are answers, or were removed.
 const TYPES: [&str; 23] = [
@@ -86,16 +89,36 @@ pub struct Bus {
 impl Bus {
     pub fn open() -> io::Result<Bus> {
         let device = OpenOptions::new().read(true).write(true).open("/dev/xen/xenbus")?;
-        Ok(Bus {
+        Ok(Bus::on(device))
+    }
+
+    /// The same to a daemon, without Linux' driver between: to the daemon it is a connection of its own.
+    // Not every program that has this module uses it.
+    #[allow(dead_code)]
+    pub fn connect(socket: &Path) -> io::Result<Bus> {
+        Ok(Bus::on(File::from(OwnedFd::from(UnixStream::connect(socket)?))))
+    }
+
+    fn on(device: File) -> Bus {
+        Bus {
             device,
             received: Vec::new(),
             replies: VecDeque::new(),
             events: VecDeque::new(),
-        })
+        }
     }
 
     /// Sends a request and waits for its reply. An error of the device that has no name here ends the program.
     pub fn ask(&mut self, kind: u32, transaction: u32, payload: &[u8]) -> io::Result<Reply> {
+        match self.send(kind, transaction, payload)? {
+            Ok(()) => self.reply(),
+            Err(name) => Ok(Err(name)),
+        }
+    }
+
+    /// Sends a request. At most one of each opening of the device may be under way: Linux keeps its bytes in one place until they are in
+    /// the ring. The inner error is Linux' own answer in place of the store's.
+    pub fn send(&mut self, kind: u32, transaction: u32, payload: &[u8]) -> io::Result<Result<(), String>> {
         let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
         let mut message = Vec::new();
         for field in [kind, 0, transaction, length] {
@@ -109,6 +132,11 @@ impl Bus {
                 None => Err(error),
             };
         }
+        Ok(Ok(()))
+    }
+
+    /// The reply to the request that was sent.
+    pub fn reply(&mut self) -> io::Result<Reply> {
         loop {
             if let Some((kind, payload)) = self.replies.pop_front() {
                 return Ok(if kind == ERROR {
@@ -151,6 +179,9 @@ impl Bus {
     fn receive(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8192];
         let length = self.device.read(&mut buffer)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.received.extend(buffer.get(..length).unwrap_or_default());
         while let Some((kind, payload)) = take_message(&mut self.received) {
             if kind == WATCH_EVENT {
