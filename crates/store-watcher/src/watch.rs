@@ -74,6 +74,7 @@ mod tests {
     use super::*;
 
     const SERVING: DomainInfo = DomainInfo {
+        cpu_ns: 0,
         domid: 1,
         is_hvm: true,
         is_xenstore: true,
