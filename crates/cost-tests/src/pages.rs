@@ -6,10 +6,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use xenstore_recovery::{EXTENT, Pages};
+use xenstore_recovery::{DIRECTORY, EXTENT, Pages};
 
-/// Where extent 0 says of each extent what it holds.
-const DIRECTORY: usize = 256;
 /// The kind of an extent that holds blocks of the tree.
 const CHUNK: u8 = 1;
 

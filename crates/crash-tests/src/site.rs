@@ -1,12 +1,10 @@
 //! What a store is: which function of the server made it, told by where it goes.
 
-use xenstore_recovery::EXTENT;
+use xenstore_recovery::{DIRECTORY, EXTENT};
 use xenstore_ring::offset;
 
 use crate::memory::Extents;
 
-/// Where the directory of extents begins, and what an entry holds: see `xenstore-recovery`, module `extents`.
-const DIRECTORY: usize = 288;
 /// What is being decided, behind the number of lives in a row that got nothing done: see its module `desk`.
 const MARK: usize = 104;
 const DESK: usize = 96;

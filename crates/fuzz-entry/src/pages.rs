@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use xenstore_core::{Action, Channel, Configuration, ConnectionId, DomainState, Epoch, Input, Record, Time, World};
-use xenstore_recovery::{EXTENT, SlicePages, Store};
+use xenstore_recovery::{DIRECTORY, EXTENT, SlicePages, Store};
 use xenstore_wire::{DomId, Header, MessageType};
 
 use crate::requests::dump;
@@ -196,7 +196,7 @@ fn damage(bytes: &mut Vec<u8>, images: &[Vec<u8>], script: &mut Script<'_>) -> b
         }
         6 => {
             // Small and in place: the header, the desk and the directory.
-            let at = script.number(288 + 4 * PAGES / EXTENT);
+            let at = script.number(DIRECTORY + 4 * PAGES / EXTENT);
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = script.byte();
             }

@@ -33,13 +33,14 @@ const VERSION: u32 = 4;
 const EXTENTS_AT: usize = 16;
 /// Where the two notes are.
 pub(crate) const NOTES_AT: usize = 32;
-/// Where the desk begins in extent 0: what a life leaves for the next one in place.
+/// Behind the notes.
 pub(crate) const NOTES_END: usize = DESK;
+/// Where the desk begins in extent 0: what a life leaves for the next one in place.
 const DESK: usize = 96;
 /// Bytes of the desk.
 pub(crate) const DESK_BYTES: usize = DIRECTORY - DESK;
-/// Where the directory begins in extent 0.
-const DIRECTORY: usize = 288;
+/// Where the directory begins in extent 0, in bytes. What an entry holds stands above; for tests that look at pages from outside.
+pub const DIRECTORY: usize = 288;
 const ENTRY: usize = 4;
 /// Bits of a table entry that are the location: all of [`MOST`] extents have room in them.
 const LOCATION: u32 = (1 << 28) - 1;

@@ -49,7 +49,7 @@ mod slots;
 mod store;
 
 pub use desk::{Mark, last_in_hand};
-pub use extents::{DurablePages, EXTENT, NotOurs, PageFigures, TooSmall};
+pub use extents::{DIRECTORY, DurablePages, EXTENT, NotOurs, PageFigures, TooSmall};
 pub use pages::{Pages, SlicePages};
 pub use store::{
     Durable, LAST_RECORDS, LIVES_BEFORE_GIVING_UP, LIVES_BEFORE_OLDER, Lost, Recovered, Store, StoreFigures,
