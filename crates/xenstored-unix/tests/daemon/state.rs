@@ -386,7 +386,7 @@ fn damaged_files_are_refused() {
     refuses(&folder, "is damaged: it holds no store");
 
     let folder = closed();
-    patch(&folder, 4096 + 256 + 8, &[0x77]);
+    patch(&folder, (4096 + xenstore_recovery::DIRECTORY + 8) as u64, &[0x77]);
     refuses(&folder, "is damaged: its directory contradicts itself");
 
     let folder = closed();
