@@ -2,13 +2,15 @@
 
 use std::io;
 
+use xenstore_wire::MessageType;
+
 use crate::bus::{Bus, NONE, READ, WRITE};
 
-const DIRECTORY: u32 = 1;
-const WATCH: u32 = 4;
-const TRANSACTION_START: u32 = 6;
-const TRANSACTION_END: u32 = 7;
-const MKDIR: u32 = 12;
+const DIRECTORY: u32 = MessageType::Directory as u32;
+const WATCH: u32 = MessageType::Watch as u32;
+const TRANSACTION_START: u32 = MessageType::TransactionStart as u32;
+const TRANSACTION_END: u32 = MessageType::TransactionEnd as u32;
+const MKDIR: u32 = MessageType::Mkdir as u32;
 
 /// Children of the large directory: as many as fit into a reply with names of three letters.
 const LARGE: u32 = 1000;
