@@ -178,6 +178,63 @@ impl<M: Memory> Arena<M> {
         Ok(id)
     }
 
+    /// All that refers to this block is one reference.
+    pub(super) fn is_sole(&self, id: u32) -> bool {
+        self.counts.state(id) == State::Alive(1)
+    }
+
+    /// Writes a block in the place of one to which there is one reference only: it keeps that one's id. Nothing has changed where there
+    /// is no memory for it.
+    pub(super) fn replace(&mut self, id: u32, mut block: Vec<u8>) -> Result<(), Exhausted> {
+        let length = self.block(id).len();
+        let elsewhere = if block.len() == length {
+            None
+        } else {
+            Some(self.space(block.len(), Claimant::Update)?)
+        };
+        block::seal(&mut block, id, self.memory.crc32c());
+        for reference in block::references(&block) {
+            self.counts.retain(reference);
+        }
+        for reference in block::references(block_in(&self.memory, id)) {
+            self.counts.release(reference);
+        }
+        // Making space may have moved it.
+        let before = place_of(self.memory.location(id));
+        match (elsewhere, before) {
+            (Some((chunk, at)), _) => {
+                self.put(id, chunk, at, &block);
+                self.forget(before.map(|(chunk, _)| chunk), length);
+                self.unpaid = self.unpaid.saturating_add(block.len());
+            }
+            (None, Some((chunk, at))) => self.memory.store(chunk, at, &block),
+            (None, None) => {}
+        }
+        self.scratch = block;
+        Ok(())
+    }
+
+    /// Makes a block with one reference to it name another block where it names one now, `at` bytes from its beginning.
+    pub(super) fn repoint(&mut self, id: u32, at: usize, new: u32) {
+        let mut block = self.scratch();
+        let old = self.copy_repointed(id, at, new, &mut block);
+        block::seal(&mut block, id, self.memory.crc32c());
+        if let (Some(old), Some((chunk, start))) = (old, place_of(self.memory.location(id))) {
+            self.counts.retain(new);
+            self.counts.release(old);
+            self.memory.store(chunk, start, &block);
+        }
+        self.scratch = block;
+    }
+
+    /// Copies a block, all but what it names `at` bytes from its beginning: there `new` is named. What was named before.
+    pub(super) fn copy_repointed(&self, id: u32, at: usize, new: u32, copy: &mut Vec<u8>) -> Option<u32> {
+        copy.clear();
+        copy.extend_from_slice(self.block(id));
+        let place = copy.get_mut(at..)?.first_chunk_mut()?;
+        Some(u32::from_le_bytes(core::mem::replace(place, new.to_le_bytes())))
+    }
+
     /// Ends an update that went well: its last block gets its one reference, the caller's.
     pub(super) fn keep(&mut self, id: u32) {
         self.counts.retain(id);

@@ -4,6 +4,7 @@
 //! which blocks are alive, how often each is referred to, which chunks and ids are free. Every block is checked on the
 //! way. What no root reaches (an update that was not finished, what had been given up) becomes free by that.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -41,6 +42,8 @@ pub struct Unreadable<M> {
 
 /// No node: what is above the root.
 const NONE: u32 = u32::MAX;
+/// In the place of a parent: everything below this block has been visited.
+const LEFT: u32 = u32::MAX - 1;
 
 /// What going through the present tree shows besides: which nodes differ from their parents, and where they are.
 #[derive(Debug, Default)]
@@ -123,6 +126,8 @@ impl<M: Memory> Arena<M> {
         family.parents.resize(ids, NONE);
         // Each block with the node that it belongs to, or is a child of.
         let mut found: Vec<(u32, u32)> = Vec::new();
+        // Those that the walk is below of. States share blocks, so that meeting one again is no circle; meeting one of these is.
+        let mut above_here = BTreeSet::new();
         let present = core::iter::once((&current, true));
         for (root, is_present) in present.chain(held.iter().map(|root| (root, false))) {
             self.reach(root.0, &mut found)?;
@@ -131,6 +136,10 @@ impl<M: Memory> Arena<M> {
             // The last parent, and its permissions.
             let mut above: (u32, &[u8]) = (NONE, &[]);
             while let Some((id, parent)) = found.pop() {
+                if parent == LEFT {
+                    above_here.remove(&id);
+                    continue;
+                }
                 let (chunk, end, block) = check(memory, id)?;
                 let length = block.len();
                 let node = Node::parse(block);
@@ -157,6 +166,11 @@ impl<M: Memory> Arena<M> {
                 if let Some(live) = live.get_mut(Arena::<M>::class_of(length)) {
                     *live = live.saturating_add(length);
                 }
+                if !is_present && block::references(block).next().is_some() {
+                    above_here.insert(id);
+                    found.try_reserve(1).map_err(|_| Corrupt::Memory)?;
+                    found.push((id, LEFT));
+                }
                 for reference in block::references(block) {
                     if reference >= counts.ids() {
                         return Err(Corrupt::Missing(reference));
@@ -164,7 +178,7 @@ impl<M: Memory> Arena<M> {
                     if counts.found(reference) {
                         found.try_reserve(1).map_err(|_| Corrupt::Memory)?;
                         found.push((reference, owner));
-                    } else if is_present {
+                    } else if is_present || above_here.contains(&reference) {
                         return Err(Corrupt::Circle);
                     }
                 }
