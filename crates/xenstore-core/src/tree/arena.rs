@@ -13,6 +13,7 @@ use super::block::{self, HEADER, Node};
 use super::closed::Closed;
 use super::counts::{Counts, State};
 use super::index_block::IndexBlock;
+use super::locations::Locations;
 use super::memory::{CHUNK, Memory};
 
 /// Blocks up to this length share chunks; larger ones have chunks of their own. So the unused tail of a chunk of small
@@ -54,6 +55,7 @@ pub(super) enum Claimant {
 pub(super) struct Arena<M> {
     pub(super) memory: M,
     pub(super) counts: Counts,
+    pub(super) locations: Locations,
     pub(super) chunks: Vec<Chunk>,
     pub(super) free_chunks: Vec<u32>,
     pub(super) closed: Closed,
@@ -91,9 +93,9 @@ const fn class_of(length: usize) -> usize {
     if length <= SMALL_BLOCK { 0 } else { 1 }
 }
 
-/// The bytes of a block; empty if there is none.
-pub(super) fn block_in<M: Memory>(memory: &M, id: u32) -> &[u8] {
-    let found = place_of(memory.location(id)).and_then(|(chunk, at)| {
+/// The bytes of the block at a location; empty if there is none.
+pub(super) fn block_at<M: Memory>(memory: &M, location: u32) -> &[u8] {
+    let found = place_of(location).and_then(|(chunk, at)| {
         let rest = memory.chunk(chunk).get(at..)?;
         rest.get(..usize::from(block::u16_at(rest, 0)?))
     });
@@ -106,6 +108,7 @@ impl<M: Memory> Arena<M> {
         let mut arena = Self {
             memory,
             counts: Counts::new(),
+            locations: Locations::new(),
             chunks: Vec::new(),
             free_chunks: Vec::new(),
             closed: Closed::new(),
@@ -120,7 +123,7 @@ impl<M: Memory> Arena<M> {
             #[cfg(test)]
             visits: core::cell::Cell::new(0),
         };
-        arena.counts.grow(arena.memory.table_len());
+        arena.grow_ids();
         for index in 0..arena.memory.chunk_count() {
             arena.chunks.push(Chunk {
                 usage: Use::Free,
@@ -136,7 +139,7 @@ impl<M: Memory> Arena<M> {
     pub(super) fn block(&self, id: u32) -> &[u8] {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
-        block_in(&self.memory, id)
+        block_at(&self.memory, self.locations.get(id))
     }
 
     pub(super) fn node(&self, id: u32) -> Option<Node<'_>> {
@@ -196,11 +199,11 @@ impl<M: Memory> Arena<M> {
         for reference in block::references(&block) {
             self.counts.retain(reference);
         }
-        for reference in block::references(block_in(&self.memory, id)) {
+        for reference in block::references(block_at(&self.memory, self.locations.get(id))) {
             self.counts.release(reference);
         }
         // Making space may have moved it.
-        let before = place_of(self.memory.location(id));
+        let before = place_of(self.locations.get(id));
         match (elsewhere, before) {
             (Some((chunk, at)), _) => {
                 self.put(id, chunk, at, &block);
@@ -219,7 +222,7 @@ impl<M: Memory> Arena<M> {
         let mut block = self.scratch();
         let old = self.copy_repointed(id, at, new, &mut block);
         block::seal(&mut block, id, self.memory.crc32c());
-        if let (Some(old), Some((chunk, start))) = (old, place_of(self.memory.location(id))) {
+        if let (Some(old), Some((chunk, start))) = (old, place_of(self.locations.get(id))) {
             self.counts.retain(new);
             self.counts.release(old);
             self.memory.store(chunk, start, &block);
@@ -259,12 +262,13 @@ impl<M: Memory> Arena<M> {
         let mut done = 0usize;
         while done < budget {
             let Some(id) = self.counts.take_doomed() else { break };
-            let block = block_in(&self.memory, id);
+            let location = self.locations.get(id);
+            let block = block_at(&self.memory, location);
             for reference in block::references(block) {
                 self.counts.release(reference);
             }
             let length = block.len();
-            let chunk = place_of(self.memory.location(id)).map(|(chunk, _)| chunk);
+            let chunk = place_of(location).map(|(chunk, _)| chunk);
             self.counts.free(id);
             self.forget(chunk, length);
             done = done.wrapping_add(1);
@@ -277,6 +281,7 @@ impl<M: Memory> Arena<M> {
         let Some(location) = location_of(chunk, at) else { return };
         self.memory.store(chunk, at, block);
         self.memory.set_location(id, location);
+        self.locations.set(id, location);
         if let Some(entry) = self.chunks.get_mut(chunk as usize) {
             entry.live = entry.live.saturating_add(block.len());
             entry.fill = at.saturating_add(block.len());
@@ -399,8 +404,14 @@ impl<M: Memory> Arena<M> {
         }
     }
 
+    /// Keeps account of all ids that the table has room for. False if there is no memory for it.
+    fn grow_ids(&mut self) -> bool {
+        let ids = self.memory.table_len();
+        self.locations.grow(ids) && self.counts.grow(ids)
+    }
+
     fn more_ids(&mut self) -> Result<(), Exhausted> {
-        if self.memory.grow_table() && self.counts.grow(self.memory.table_len()) {
+        if self.memory.grow_table() && self.grow_ids() {
             return Ok(());
         }
         while self.counts.next_free().is_none() {

@@ -322,7 +322,7 @@ pub(super) fn references(block: &[u8]) -> impl Iterator<Item = u32> + Clone + '_
     let (bytes, stride, offset) = match flags.map(|flags| flags & KIND) {
         // Most nodes have no children, and reading a tree back asks this of every one.
         Some(NODE) if flags.is_some_and(|flags| flags & (SMALL_DIRECTORY | LARGE_DIRECTORY) == 0) => (&[][..], 1, 0),
-        Some(NODE) => match Node::parse(block).map(|node| node.directory) {
+        Some(NODE) => match Directory::of(block) {
             Some(Directory::Small { entries, .. }) => (entries, SMALL_ENTRY, 4),
             Some(Directory::Large { .. }) => (
                 block

@@ -17,7 +17,7 @@
 //! | `memory` | the trait that recovery implements; memory from the heap |
 //! | `block`, `permissions`, `index_block` | what a block looks like |
 //! | `checksum`, `hash` | of blocks; of names |
-//! | `counts` | references to blocks, free ids |
+//! | `counts`, `locations` | references to blocks, free ids; where blocks lie |
 //! | `arena`, `clean`, `closed`, `room` | writing and giving up blocks; making chunks free; which; how much is left |
 //! | `index`, `children` | large directories; listing |
 //! | `update`, `trail`, `open` | changing a tree; on the way to a node, what is changed where it is and what is copied; reading it back |
@@ -32,6 +32,7 @@ mod counts;
 mod hash;
 mod index;
 mod index_block;
+mod locations;
 mod memory;
 mod open;
 mod permissions;

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arena::{Arena, block_in, place_of};
+use super::arena::{Arena, block_at, place_of};
 use super::block::{self, Node};
 use super::hash::NameHash;
 use super::index_block::IndexBlock;
@@ -131,7 +131,12 @@ impl<M: Memory> Arena<M> {
         let present = core::iter::once((&current, true));
         for (root, is_present) in present.chain(held.iter().map(|root| (root, false))) {
             self.reach(root.0, &mut found)?;
-            let Arena { memory, counts, .. } = &mut *self;
+            let Arena {
+                memory,
+                counts,
+                locations,
+                ..
+            } = &mut *self;
             let memory = &*memory;
             // The last parent, and its permissions.
             let mut above: (u32, &[u8]) = (NONE, &[]);
@@ -140,7 +145,9 @@ impl<M: Memory> Arena<M> {
                     above_here.remove(&id);
                     continue;
                 }
-                let (chunk, end, block) = check(memory, id)?;
+                let location = memory.location(id);
+                let (chunk, end, block) = check(memory, id, location)?;
+                locations.set(id, location);
                 let length = block.len();
                 let node = Node::parse(block);
                 if node.is_none() && IndexBlock::parse(block).is_none() {
@@ -148,7 +155,8 @@ impl<M: Memory> Arena<M> {
                 }
                 if let Some(node) = node.filter(|_| is_present) {
                     if above.0 != parent {
-                        let permissions = Node::parse(block_in(memory, parent)).map(|node| node.permissions);
+                        let permissions =
+                            Node::parse(block_at(memory, locations.get(parent))).map(|node| node.permissions);
                         above = (parent, permissions.unwrap_or_default());
                     }
                     if parent == NONE || node.permissions != above.1 {
@@ -200,9 +208,9 @@ impl<M: Memory> Arena<M> {
     }
 }
 
-/// Checks that a block is there and whole. Gives its chunk, its end in the chunk, and the block.
-fn check<M: Memory>(memory: &M, id: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
-    let (chunk, at) = place_of(memory.location(id)).ok_or(Corrupt::Missing(id))?;
+/// Checks that a block lies where the table says, and is whole. Gives its chunk, its end in the chunk, and the block.
+fn check<M: Memory>(memory: &M, id: u32, location: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
+    let (chunk, at) = place_of(location).ok_or(Corrupt::Missing(id))?;
     let bytes = memory.chunk(chunk).get(at..).unwrap_or_default();
     let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
     let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;
