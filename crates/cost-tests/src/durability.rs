@@ -1,13 +1,13 @@
 //! What durability costs: the same server answers the same WRITE requests of one client, one at a time, once with durable pages, as the
 //! service does, and once in plain memory with no log. Each fires the one watch that there is.
 
-use xenstore_recovery::SlicePages;
 use xenstore_wire::MessageType;
 
 use crate::bare::{Bare, Durable};
 use crate::desk::{Desk, request};
 use crate::dice::Dice;
 use crate::host::{Host, Size};
+use crate::image_pages::ImagePages;
 
 /// A filled store and its watcher, as pages.
 pub fn filled(size: Size) -> Vec<u8> {
@@ -29,8 +29,8 @@ pub fn requests(size: Size, count: usize) -> Vec<Vec<u8>> {
 }
 
 /// The server with durable pages, from pages that were filled. Nobody counts who looks at them.
-pub fn durable(bytes: Vec<u8>) -> Durable<SlicePages<Vec<u8>>> {
-    Durable::new(SlicePages(bytes))
+pub fn durable(bytes: Vec<u8>) -> Durable<ImagePages> {
+    Durable::new(ImagePages::from(bytes))
 }
 
 /// Answers each request and shows the answer and the event, to the one client that there is. Returns the bytes that were shown.

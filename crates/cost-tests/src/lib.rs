@@ -12,6 +12,7 @@ pub mod desk;
 pub mod dice;
 pub mod durability;
 pub mod host;
+pub mod image_pages;
 pub mod instructions;
 pub mod longest;
 pub mod machine;

@@ -18,16 +18,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{DomId, InvalidPath};
 
 /// Whether a byte may stand in a path. The slash is included.
-pub(crate) fn is_path_byte(byte: u8) -> bool {
+pub(crate) const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_' | b'@')
 }
 
+/// [`is_path_byte`] of each byte.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, where an index out of bounds is a compile error"
+)]
+static PATH_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    loop {
+        table[byte as usize] = is_path_byte(byte);
+        if byte == u8::MAX {
+            break table;
+        }
+        byte = byte.wrapping_add(1);
+    }
+};
+
 /// Whether a text is well formed behind its first byte: allowed bytes, no empty name, no slash at the end.
 pub(crate) fn is_well_formed(text: &str) -> bool {
-    // In one pass: every request comes through here.
+    // In one pass and by a table: every request comes through here.
     let mut before = 0;
     for byte in text.bytes() {
-        if !is_path_byte(byte) || (byte == b'/' && before == b'/') {
+        let allowed = PATH_BYTES.get(usize::from(byte)).copied().unwrap_or(false);
+        if !allowed || (byte == b'/' && before == b'/') {
             return false;
         }
         before = byte;

@@ -5,7 +5,7 @@
 
 use alloc::boxed::Box;
 
-use crate::path::{HOMES, home, is_path_byte};
+use crate::path::{HOMES, home};
 use crate::{DomId, InvalidPath, Path, PathBuf, SpecialPath};
 
 /// A path as the server uses it, and how to show it to the client again.
@@ -40,8 +40,7 @@ pub fn resolve(bytes: &[u8], own: DomId, limit: Option<usize>) -> Result<Resolve
 
 /// Like [`resolve`], and accepts special paths ("@...") as well.
 pub fn resolve_with_special(bytes: &[u8], own: DomId, limit: Option<usize>) -> Result<Target, InvalidPath> {
-    // Before anything is copied: the bytes must be those of a path, which also makes them ASCII.
-    if bytes.is_empty() || !bytes.iter().copied().all(is_path_byte) {
+    if bytes.is_empty() {
         return Err(InvalidPath);
     }
     let text = core::str::from_utf8(bytes).map_err(|_| InvalidPath)?;

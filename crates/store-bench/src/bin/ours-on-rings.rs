@@ -8,8 +8,8 @@ use std::process::exit;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use cost_tests::image_pages::ImagePages;
 use native_rings::{Failure, Life, Page, REMOTE_PORT_MAX, ServerSide, Signal};
-use store_bench::pages::Memory;
 use xenstore_core::{Channel, Configuration, ConnectFailure, CrashKind, DomainState, Time, World};
 use xenstore_recovery::Store;
 use xenstore_ring::feature;
@@ -135,7 +135,7 @@ fn main() {
         features,
         ..Configuration::default()
     };
-    let store = Store::cold(configuration, Memory::new(memory << 20)).unwrap_or_else(|small| {
+    let store = Store::cold(configuration, ImagePages::new(memory << 20)).unwrap_or_else(|small| {
         eprintln!("{memory} MiB are too little: {} KiB are needed", small.needed / 1024);
         exit(1)
     });

@@ -9,7 +9,7 @@ use xenstore_wire::MessageType;
 use super::store;
 use super::time::{median, thread_ns};
 use super::{Recovery, Setting, Work};
-use crate::pages::Memory;
+use cost_tests::image_pages::ImagePages;
 
 /// Records behind the checkpoint.
 const RECORDS: usize = 1_000;
@@ -31,7 +31,7 @@ pub fn of(nodes: usize) -> anyhow::Result<Recovery> {
     let bytes = bed.into_bytes();
     let (mut times, mut records) = (Vec::new(), 0);
     for _ in 0..PASSES {
-        let pages = Memory::from(bytes.clone());
+        let pages = ImagePages::from(bytes.clone());
         let before = thread_ns();
         let recovered = Store::recover(pages).map_err(|(_, why)| anyhow::anyhow!("{why:?}"))?;
         times.push((thread_ns() - before) as f64 / 1e6);

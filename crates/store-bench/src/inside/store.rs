@@ -11,7 +11,7 @@ use xenstore_wire::MessageType::{
 };
 
 use super::{Setting, Work};
-use crate::pages::Memory;
+use cost_tests::image_pages::ImagePages;
 
 /// Domains that own something in every store: each has an account, which a checkpoint saves. A store of a million nodes has as many anyway,
 /// and the nodes are what is to make the difference.
@@ -59,11 +59,11 @@ pub struct Bed<B> {
 }
 
 /// The server with durable pages.
-pub fn durable(setting: Setting, bytes: Vec<u8>) -> Bed<Durable<Memory>> {
-    Bed::new(setting, Durable::new(Memory::from(bytes)))
+pub fn durable(setting: Setting, bytes: Vec<u8>) -> Bed<Durable<ImagePages>> {
+    Bed::new(setting, Durable::new(ImagePages::from(bytes)))
 }
 
-impl Bed<Durable<Memory>> {
+impl Bed<Durable<ImagePages>> {
     /// The same without them.
     pub fn plain(&self, setting: Setting) -> Bed<cost_tests::bare::Plain> {
         Bed::new(setting, self.server.plain())

@@ -13,6 +13,7 @@ use super::block::{self, HEADER, Node};
 use super::closed::Closed;
 use super::counts::{Counts, State};
 use super::index_block::IndexBlock;
+use super::locations::Locations;
 use super::memory::{CHUNK, Memory};
 
 /// Blocks up to this length share chunks; larger ones have chunks of their own. So the unused tail of a chunk of small
@@ -54,6 +55,7 @@ pub(super) enum Claimant {
 pub(super) struct Arena<M> {
     pub(super) memory: M,
     pub(super) counts: Counts,
+    pub(super) locations: Locations,
     pub(super) chunks: Vec<Chunk>,
     pub(super) free_chunks: Vec<u32>,
     pub(super) closed: Closed,
@@ -91,9 +93,9 @@ const fn class_of(length: usize) -> usize {
     if length <= SMALL_BLOCK { 0 } else { 1 }
 }
 
-/// The bytes of a block; empty if there is none.
-pub(super) fn block_in<M: Memory>(memory: &M, id: u32) -> &[u8] {
-    let found = place_of(memory.location(id)).and_then(|(chunk, at)| {
+/// The bytes of the block at a location; empty if there is none.
+pub(super) fn block_at<M: Memory>(memory: &M, location: u32) -> &[u8] {
+    let found = place_of(location).and_then(|(chunk, at)| {
         let rest = memory.chunk(chunk).get(at..)?;
         rest.get(..usize::from(block::u16_at(rest, 0)?))
     });
@@ -106,6 +108,7 @@ impl<M: Memory> Arena<M> {
         let mut arena = Self {
             memory,
             counts: Counts::new(),
+            locations: Locations::new(),
             chunks: Vec::new(),
             free_chunks: Vec::new(),
             closed: Closed::new(),
@@ -120,7 +123,7 @@ impl<M: Memory> Arena<M> {
             #[cfg(test)]
             visits: core::cell::Cell::new(0),
         };
-        arena.counts.grow(arena.memory.table_len());
+        arena.grow_ids();
         for index in 0..arena.memory.chunk_count() {
             arena.chunks.push(Chunk {
                 usage: Use::Free,
@@ -136,7 +139,7 @@ impl<M: Memory> Arena<M> {
     pub(super) fn block(&self, id: u32) -> &[u8] {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
-        block_in(&self.memory, id)
+        block_at(&self.memory, self.locations.get(id))
     }
 
     pub(super) fn node(&self, id: u32) -> Option<Node<'_>> {
@@ -178,6 +181,63 @@ impl<M: Memory> Arena<M> {
         Ok(id)
     }
 
+    /// All that refers to this block is one reference.
+    pub(super) fn is_sole(&self, id: u32) -> bool {
+        self.counts.state(id) == State::Alive(1)
+    }
+
+    /// Writes a block in the place of one to which there is one reference only: it keeps that one's id. Nothing has changed where there
+    /// is no memory for it.
+    pub(super) fn replace(&mut self, id: u32, mut block: Vec<u8>) -> Result<(), Exhausted> {
+        let length = self.block(id).len();
+        let elsewhere = if block.len() == length {
+            None
+        } else {
+            Some(self.space(block.len(), Claimant::Update)?)
+        };
+        block::seal(&mut block, id, self.memory.crc32c());
+        for reference in block::references(&block) {
+            self.counts.retain(reference);
+        }
+        for reference in block::references(block_at(&self.memory, self.locations.get(id))) {
+            self.counts.release(reference);
+        }
+        // Making space may have moved it.
+        let before = place_of(self.locations.get(id));
+        match (elsewhere, before) {
+            (Some((chunk, at)), _) => {
+                self.put(id, chunk, at, &block);
+                self.forget(before.map(|(chunk, _)| chunk), length);
+                self.unpaid = self.unpaid.saturating_add(block.len());
+            }
+            (None, Some((chunk, at))) => self.memory.store(chunk, at, &block),
+            (None, None) => {}
+        }
+        self.scratch = block;
+        Ok(())
+    }
+
+    /// Makes a block with one reference to it name another block where it names one now, `at` bytes from its beginning.
+    pub(super) fn repoint(&mut self, id: u32, at: usize, new: u32) {
+        let mut block = self.scratch();
+        let old = self.copy_repointed(id, at, new, &mut block);
+        block::seal(&mut block, id, self.memory.crc32c());
+        if let (Some(old), Some((chunk, start))) = (old, place_of(self.locations.get(id))) {
+            self.counts.retain(new);
+            self.counts.release(old);
+            self.memory.store(chunk, start, &block);
+        }
+        self.scratch = block;
+    }
+
+    /// Copies a block, all but what it names `at` bytes from its beginning: there `new` is named. What was named before.
+    pub(super) fn copy_repointed(&self, id: u32, at: usize, new: u32, copy: &mut Vec<u8>) -> Option<u32> {
+        copy.clear();
+        copy.extend_from_slice(self.block(id));
+        let place = copy.get_mut(at..)?.first_chunk_mut()?;
+        Some(u32::from_le_bytes(core::mem::replace(place, new.to_le_bytes())))
+    }
+
     /// Ends an update that went well: its last block gets its one reference, the caller's.
     pub(super) fn keep(&mut self, id: u32) {
         self.counts.retain(id);
@@ -202,12 +262,13 @@ impl<M: Memory> Arena<M> {
         let mut done = 0usize;
         while done < budget {
             let Some(id) = self.counts.take_doomed() else { break };
-            let block = block_in(&self.memory, id);
+            let location = self.locations.get(id);
+            let block = block_at(&self.memory, location);
             for reference in block::references(block) {
                 self.counts.release(reference);
             }
             let length = block.len();
-            let chunk = place_of(self.memory.location(id)).map(|(chunk, _)| chunk);
+            let chunk = place_of(location).map(|(chunk, _)| chunk);
             self.counts.free(id);
             self.forget(chunk, length);
             done = done.wrapping_add(1);
@@ -220,6 +281,7 @@ impl<M: Memory> Arena<M> {
         let Some(location) = location_of(chunk, at) else { return };
         self.memory.store(chunk, at, block);
         self.memory.set_location(id, location);
+        self.locations.set(id, location);
         if let Some(entry) = self.chunks.get_mut(chunk as usize) {
             entry.live = entry.live.saturating_add(block.len());
             entry.fill = at.saturating_add(block.len());
@@ -342,8 +404,14 @@ impl<M: Memory> Arena<M> {
         }
     }
 
+    /// Keeps account of all ids that the table has room for. False if there is no memory for it.
+    fn grow_ids(&mut self) -> bool {
+        let ids = self.memory.table_len();
+        self.locations.grow(ids) && self.counts.grow(ids)
+    }
+
     fn more_ids(&mut self) -> Result<(), Exhausted> {
-        if self.memory.grow_table() && self.counts.grow(self.memory.table_len()) {
+        if self.memory.grow_table() && self.grow_ids() {
             return Ok(());
         }
         while self.counts.next_free().is_none() {

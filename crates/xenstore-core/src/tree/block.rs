@@ -36,6 +36,8 @@ pub(super) const SMALL_MAX: usize = 16;
 /// A directory with indexes that shrinks to this many children gives them up.
 pub(super) const SMALL_AGAIN: u32 = 8;
 
+/// Bytes of a large directory, at the end of its block: the index by hash, the one by order, count, length of the names.
+pub(super) const LARGE_BYTES: usize = 16;
 /// Bytes of a child in a small directory: hash and id.
 pub(super) const SMALL_ENTRY: usize = 8;
 /// Bytes that a node takes in addition to name, value and permissions, at most.
@@ -80,8 +82,45 @@ pub(super) enum Directory<'a> {
     },
 }
 
-impl Directory<'_> {
+impl<'a> Directory<'a> {
     pub(super) const EMPTY: Self = Directory::Small { names: 0, entries: &[] };
+
+    /// The directory of the node in a block, without a look at the rest: whoever goes down needs no more.
+    pub(super) fn of(block: &'a [u8]) -> Option<Directory<'a>> {
+        let flags = *block.get(2)?;
+        if flags & KIND != NODE {
+            return None;
+        }
+        if flags & LARGE_DIRECTORY != 0 {
+            return Self::parse(flags, block.get(block.len().checked_sub(LARGE_BYTES)?..)?);
+        }
+        if flags & SMALL_DIRECTORY == 0 {
+            return Some(Self::EMPTY);
+        }
+        let permission_bytes = usize::from(*block.get(3)?).wrapping_mul(4);
+        let name_and_value = usize::from(u16_at(block, 12)?).checked_add(usize::from(u16_at(block, 14)?))?;
+        let rest = block.get(16..)?.get(name_and_value..)?.get(permission_bytes..)?;
+        let rest = behind_number(behind_number(rest)?)?;
+        Self::parse(flags, rest.get(if flags & LABELLED == 0 { 0 } else { 4 }..)?)
+    }
+
+    fn parse(flags: u8, bytes: &'a [u8]) -> Option<Directory<'a>> {
+        if flags & LARGE_DIRECTORY != 0 {
+            Some(Directory::Large {
+                by_hash: u32_at(bytes, 0)?,
+                by_order: u32_at(bytes, 4)?,
+                count: u32_at(bytes, 8)?,
+                names: u32_at(bytes, 12)?,
+            })
+        } else if flags & SMALL_DIRECTORY != 0 {
+            Some(Directory::Small {
+                names: u32::from(u16_at(bytes, 0)?),
+                entries: bytes.get(2..)?,
+            })
+        } else {
+            Some(Self::EMPTY)
+        }
+    }
 }
 
 impl<'a> Node<'a> {
@@ -174,21 +213,7 @@ impl<'a> Node<'a> {
         } else {
             (u32_at(rest, 0)?, rest.get(4..)?)
         };
-        let directory = if flags & LARGE_DIRECTORY != 0 {
-            Directory::Large {
-                by_hash: u32_at(rest, 0)?,
-                by_order: u32_at(rest, 4)?,
-                count: u32_at(rest, 8)?,
-                names: u32_at(rest, 12)?,
-            }
-        } else if flags & SMALL_DIRECTORY != 0 {
-            Directory::Small {
-                names: u32::from(u16_at(rest, 0)?),
-                entries: rest.get(2..)?,
-            }
-        } else {
-            Directory::EMPTY
-        };
+        let directory = Directory::parse(flags, rest)?;
         Some(Node {
             id: u32_at(block, 4)?,
             name,
@@ -297,12 +322,12 @@ pub(super) fn references(block: &[u8]) -> impl Iterator<Item = u32> + Clone + '_
     let (bytes, stride, offset) = match flags.map(|flags| flags & KIND) {
         // Most nodes have no children, and reading a tree back asks this of every one.
         Some(NODE) if flags.is_some_and(|flags| flags & (SMALL_DIRECTORY | LARGE_DIRECTORY) == 0) => (&[][..], 1, 0),
-        Some(NODE) => match Node::parse(block).map(|node| node.directory) {
+        Some(NODE) => match Directory::of(block) {
             Some(Directory::Small { entries, .. }) => (entries, SMALL_ENTRY, 4),
             Some(Directory::Large { .. }) => (
                 block
                     .len()
-                    .checked_sub(16)
+                    .checked_sub(LARGE_BYTES)
                     .and_then(|start| block.get(start..)?.get(..8))
                     .unwrap_or_default(),
                 4,
@@ -342,6 +367,11 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
     }
     let [low, ..] = number.to_le_bytes();
     out.push(low);
+}
+
+fn behind_number(bytes: &[u8]) -> Option<&[u8]> {
+    let last = bytes.iter().position(|byte| byte & 0x80 == 0)?;
+    bytes.get(last.checked_add(1)?..)
 }
 
 fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -414,6 +444,10 @@ mod tests {
                 seal(&mut out, 99, crc32c);
                 let back = Node::parse(&out).unwrap();
                 assert_eq!(Node::name_in(&out), Some(node.name));
+                assert_eq!(
+                    alloc::format!("{:?}", Directory::of(&out).unwrap()),
+                    alloc::format!("{directory:?}")
+                );
                 assert_eq!(
                     alloc::format!("{back:?}"),
                     alloc::format!("{:?}", Node { id: 99, ..node })

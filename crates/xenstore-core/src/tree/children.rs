@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::Tree;
 use super::block::{Directory, Node, SMALL_ENTRY, small_entries, u32_at};
 use super::index::Cursor;
+use super::index_block::Entry;
 use super::memory::Memory;
 
 /// The children of a node, oldest first. Each step visits a bounded number of blocks.
@@ -41,8 +42,7 @@ impl<'a, M: Memory> Iterator for Children<'a, M> {
                 if !arena.index_next(at) {
                     *cursor = None;
                 }
-                self.tree
-                    .child_in_index(*by_hash, entry.reference, |node| node.order == entry.key)
+                self.tree.child_of_order(*by_hash, entry)
             }
         }
     }
@@ -93,6 +93,13 @@ impl<M: Memory> Tree<M> {
         part.complete
     }
 
+    /// The child that an index by order has this entry for.
+    fn child_of_order(&self, by_hash: u32, entry: Entry) -> Option<Node<'_>> {
+        let is_it = |block: &&[u8]| Node::parse(block).is_some_and(|node| node.order == entry.key);
+        self.child_in_index(by_hash, entry.reference, is_it)
+            .and_then(Node::parse)
+    }
+
     fn append_large(&self, cursor: Cursor, mut skip: usize, by_hash: u32, part: &mut Part<'_>) {
         self.arena.index_leaves(cursor, |leaf, at| {
             if let Some(names) = leaf.names_from(at) {
@@ -101,8 +108,7 @@ impl<M: Memory> Tree<M> {
                 return part.complete;
             }
             for entry in leaf.iter().skip(at) {
-                let child = self.child_in_index(by_hash, entry.reference, |node| node.order == entry.key);
-                let name = child.map_or(&[][..], |node| node.name);
+                let name = self.child_of_order(by_hash, entry).map_or(&[][..], |node| node.name);
                 part.name(name.get(skip..).unwrap_or_default());
                 skip = 0;
             }

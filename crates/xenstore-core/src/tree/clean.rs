@@ -6,7 +6,7 @@
 //!
 //! Updates pay for cleaning in proportion to what they write, so that memory that is large enough never runs out.
 
-use super::arena::{Arena, Claimant, Exhausted, FOR_CLEANER, Use, location_of, place_of};
+use super::arena::{Arena, Claimant, Exhausted, FOR_CLEANER, Use, block_at, location_of, place_of};
 use super::block;
 use super::counts::State;
 use super::memory::{CHUNK, Memory};
@@ -127,7 +127,7 @@ impl<M: Memory> Arena<M> {
             return self.clean_by_table(chunk);
         };
         self.cleaning = Some((chunk, at.saturating_add(length)));
-        if self.memory.location(id) == location_of(chunk, at).unwrap_or(0) && self.counts.state(id) != State::Free {
+        if self.locations.get(id) == location_of(chunk, at).unwrap_or(0) && self.counts.state(id) != State::Free {
             if let Err(exhausted) = self.move_block(id, chunk) {
                 self.cleaning = Some((chunk, at));
                 return Err(exhausted);
@@ -146,7 +146,7 @@ impl<M: Memory> Arena<M> {
             if self.cleaning.is_none_or(|(cleaning, _)| cleaning != chunk) {
                 break;
             }
-            let here = place_of(self.memory.location(id)).is_some_and(|(place, _)| place == chunk);
+            let here = place_of(self.locations.get(id)).is_some_and(|(place, _)| place == chunk);
             if here && self.counts.state(id) != State::Free {
                 self.move_block(id, chunk)?;
             }
@@ -166,7 +166,7 @@ impl<M: Memory> Arena<M> {
     fn move_block(&mut self, id: u32, from: u32) -> Result<(), Exhausted> {
         let mut copy = self.scratch();
         copy.clear();
-        copy.extend_from_slice(super::arena::block_in(&self.memory, id));
+        copy.extend_from_slice(block_at(&self.memory, self.locations.get(id)));
         let (chunk, at) = self.space(copy.len(), Claimant::Cleaner)?;
         self.put(id, chunk, at, &copy);
         self.moved_bytes = self.moved_bytes.saturating_add(copy.len() as u64);

@@ -1,4 +1,4 @@
-//! The indexes of large directories: B+-trees of blocks that are never changed.
+//! The indexes of large directories: B+-trees of blocks.
 //!
 //! Each large directory has one by hash (to find a child by name) and one by order key (to list children in the order
 //! of their creation, from any byte of the list of names). A change writes the blocks on one path anew, at most
@@ -23,11 +23,17 @@ pub(super) struct Cursor {
     trail: Vec<(u32, usize)>,
 }
 
+impl Cursor {
+    /// The blocks from the root of the index to the leaf, and the place in each.
+    pub(super) fn blocks(&self) -> &[(u32, usize)] {
+        &self.trail
+    }
+}
+
 /// A change of one leaf.
 enum Edit<'a> {
     /// The name is that of the child, without NUL.
     Insert(usize, Entry, &'a [u8]),
-    Replace(usize, u32),
     Remove(usize),
 }
 
@@ -230,21 +236,6 @@ impl<M: Memory> Arena<M> {
             .unwrap_or(root))
     }
 
-    /// The index in which the entry with this key and reference refers to something else.
-    pub(super) fn index_replace(
-        &mut self,
-        sort: Sort,
-        root: u32,
-        (key, old): (u64, u32),
-        new: u32,
-    ) -> Result<u32, Exhausted> {
-        let Some(cursor) = self.index_find(root, key, |entry| entry.reference == old) else {
-            return Ok(root);
-        };
-        let at = cursor.trail.last().map_or(0, |(_, at)| *at);
-        Ok(self.index_edit(sort, cursor, &Edit::Replace(at, new))?.unwrap_or(root))
-    }
-
     /// The index without the entry with this key and reference.
     pub(super) fn index_remove(&mut self, sort: Sort, root: u32, (key, old): (u64, u32)) -> Result<u32, Exhausted> {
         let Some(cursor) = self.index_find(root, key, |entry| entry.reference == old) else {
@@ -367,11 +358,6 @@ impl<M: Memory> Arena<M> {
             Edit::Insert(at, entry, name) => {
                 grew_at_end = at >= content.entries.len();
                 content.insert(at, entry, name);
-            }
-            Edit::Replace(at, reference) => {
-                if let Some(entry) = content.entries.get_mut(at) {
-                    entry.reference = reference;
-                }
             }
             Edit::Remove(at) => content.remove(at),
         }

@@ -30,7 +30,7 @@ const TABLE_ENTRY: usize = 4;
 /// The tree relies on this: what was stored stays until something else is stored at the same place, and stores take
 /// effect in program order. [`Memory::set_location`] must be atomic (after a crash the entry is the old or the new
 /// one); [`Memory::store`] need not be: a block becomes reachable only by a later `set_location` and a later store of
-/// the root by whoever keeps it.
+/// the root by whoever keeps it, and one that such a root reaches is never stored over.
 pub trait Memory {
     /// The chunks that exist: they have the indexes `0..chunk_count()`. Never becomes smaller.
     fn chunk_count(&self) -> u32;

@@ -1,9 +1,9 @@
-//! The tree of nodes: immutable, with structural sharing, as bytes in an arena.
+//! The tree of nodes, with structural sharing, as bytes in an arena.
 //!
-//! A [`Root`] names one state of the whole store. An update gives a new root and leaves the old one as it is, so a
-//! transaction's snapshot costs nothing but a [`Tree::retain`]. Nodes are blocks of bytes in chunks of a [`Memory`]; a
-//! block is named by a 32-bit id, and a table says where it lies. What was written once is never changed until its
-//! chunk is used again, and a chunk is used again only when no root that is held reaches anything in it.
+//! A [`Root`] names one state of the whole store. An update of a state that several hold gives a new root and leaves the old one as it
+//! is, so a transaction's snapshot costs nothing but a [`Tree::retain`]; one that only its caller holds is changed where it is. Nodes
+//! are blocks of bytes in chunks of a [`Memory`]; a block is named by a 32-bit id, and a table says where it lies. A block that two
+//! held roots reach is never changed, and a chunk is used again only when no root that is held reaches anything in it.
 //!
 //! **After a crash** [`Tree::open`] reads everything back from the memory and the ids of the roots. Whoever keeps a
 //! root in durable memory must hold it ([`Tree::retain`]) until a newer one is kept in its place: ids and chunks of
@@ -17,10 +17,10 @@
 //! | `memory` | the trait that recovery implements; memory from the heap |
 //! | `block`, `permissions`, `index_block` | what a block looks like |
 //! | `checksum`, `hash` | of blocks; of names |
-//! | `counts` | references to blocks, free ids |
+//! | `counts`, `locations` | references to blocks, free ids; where blocks lie |
 //! | `arena`, `clean`, `closed`, `room` | writing and giving up blocks; making chunks free; which; how much is left |
 //! | `index`, `children` | large directories; listing |
-//! | `update`, `open` | changing a tree; reading it back |
+//! | `update`, `trail`, `open` | changing a tree; on the way to a node, what is changed where it is and what is copied; reading it back |
 
 mod arena;
 mod block;
@@ -32,12 +32,14 @@ mod counts;
 mod hash;
 mod index;
 mod index_block;
+mod locations;
 mod memory;
 mod open;
 mod permissions;
 mod room;
 #[cfg(test)]
 mod simulation;
+mod trail;
 mod update;
 
 use serde::{Deserialize, Serialize};
@@ -124,11 +126,11 @@ impl<M: Memory> Tree<M> {
     /// The node at a path. Visits as many blocks as the path has components, and for each large directory on the way
     /// one more for each level of its index.
     pub fn find(&self, root: Root, path: Path<'_>) -> Option<Node<'_>> {
-        let mut node = self.arena.node(root.0)?;
+        let mut block = self.arena.block(root.0);
         for name in path.components() {
-            node = self.child_in(node.directory, self.hash.of(name), name)?;
+            block = self.child_block(Directory::of(block)?, self.hash.of(name), name)?;
         }
-        Some(node)
+        Node::parse(block)
     }
 
     /// The node "/".
@@ -175,31 +177,34 @@ impl<M: Memory> Tree<M> {
     }
 
     fn child_in(&self, directory: Directory<'_>, hash: u32, name: &str) -> Option<Node<'_>> {
-        let is_it = |node: &Node<'_>| node.name == name.as_bytes();
+        self.child_block(directory, hash, name).and_then(Node::parse)
+    }
+
+    fn child_block(&self, directory: Directory<'_>, hash: u32, name: &str) -> Option<&[u8]> {
+        let is_it = |block: &&[u8]| Node::name_in(block) == Some(name.as_bytes());
         match directory {
             Directory::Small { entries, .. } => small_entries(entries)
                 .filter(|&(other, _)| other == hash)
                 .map(|(_, id)| self.arena.block(id))
-                .find(|block| Node::name_in(block) == Some(name.as_bytes()))
-                .and_then(Node::parse),
+                .find(is_it),
             Directory::Large { by_hash, .. } => self.child_in_index(by_hash, hash, is_it),
         }
     }
 
     /// The child with this hash that is the right one: different names can have the same hash.
-    fn child_in_index(&self, by_hash: u32, hash: u32, is_it: impl Fn(&Node<'_>) -> bool) -> Option<Node<'_>> {
+    fn child_in_index(&self, by_hash: u32, hash: u32, is_it: impl Fn(&&[u8]) -> bool) -> Option<&[u8]> {
         let key = u64::from(hash);
         let first = self
             .arena
             .index_last_at_most(by_hash, key)
             .filter(|entry| entry.key == key)?;
-        if let Some(node) = self.arena.node(first.reference).filter(&is_it) {
-            return Some(node);
+        let block = self.arena.block(first.reference);
+        if is_it(&block) {
+            return Some(block);
         }
-        let is_it = |node: &Node<'_>| is_it(node);
         let mut found = None;
         self.arena.index_find(by_hash, key, |entry| {
-            found = self.arena.node(entry.reference).filter(is_it);
+            found = Some(self.arena.block(entry.reference)).filter(&is_it);
             found.is_some()
         })?;
         found

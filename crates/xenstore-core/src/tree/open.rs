@@ -4,11 +4,12 @@
 //! which blocks are alive, how often each is referred to, which chunks and ids are free. Every block is checked on the
 //! way. What no root reaches (an update that was not finished, what had been given up) becomes free by that.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arena::{Arena, block_in, place_of};
+use super::arena::{Arena, block_at, place_of};
 use super::block::{self, Node};
 use super::hash::NameHash;
 use super::index_block::IndexBlock;
@@ -41,6 +42,8 @@ pub struct Unreadable<M> {
 
 /// No node: what is above the root.
 const NONE: u32 = u32::MAX;
+/// In the place of a parent: everything below this block has been visited.
+const LEFT: u32 = u32::MAX - 1;
 
 /// What going through the present tree shows besides: which nodes differ from their parents, and where they are.
 #[derive(Debug, Default)]
@@ -123,15 +126,28 @@ impl<M: Memory> Arena<M> {
         family.parents.resize(ids, NONE);
         // Each block with the node that it belongs to, or is a child of.
         let mut found: Vec<(u32, u32)> = Vec::new();
+        // Those that the walk is below of. States share blocks, so that meeting one again is no circle; meeting one of these is.
+        let mut above_here = BTreeSet::new();
         let present = core::iter::once((&current, true));
         for (root, is_present) in present.chain(held.iter().map(|root| (root, false))) {
             self.reach(root.0, &mut found)?;
-            let Arena { memory, counts, .. } = &mut *self;
+            let Arena {
+                memory,
+                counts,
+                locations,
+                ..
+            } = &mut *self;
             let memory = &*memory;
             // The last parent, and its permissions.
             let mut above: (u32, &[u8]) = (NONE, &[]);
             while let Some((id, parent)) = found.pop() {
-                let (chunk, end, block) = check(memory, id)?;
+                if parent == LEFT {
+                    above_here.remove(&id);
+                    continue;
+                }
+                let location = memory.location(id);
+                let (chunk, end, block) = check(memory, id, location)?;
+                locations.set(id, location);
                 let length = block.len();
                 let node = Node::parse(block);
                 if node.is_none() && IndexBlock::parse(block).is_none() {
@@ -139,7 +155,8 @@ impl<M: Memory> Arena<M> {
                 }
                 if let Some(node) = node.filter(|_| is_present) {
                     if above.0 != parent {
-                        let permissions = Node::parse(block_in(memory, parent)).map(|node| node.permissions);
+                        let permissions =
+                            Node::parse(block_at(memory, locations.get(parent))).map(|node| node.permissions);
                         above = (parent, permissions.unwrap_or_default());
                     }
                     if parent == NONE || node.permissions != above.1 {
@@ -157,6 +174,11 @@ impl<M: Memory> Arena<M> {
                 if let Some(live) = live.get_mut(Arena::<M>::class_of(length)) {
                     *live = live.saturating_add(length);
                 }
+                if !is_present && block::references(block).next().is_some() {
+                    above_here.insert(id);
+                    found.try_reserve(1).map_err(|_| Corrupt::Memory)?;
+                    found.push((id, LEFT));
+                }
                 for reference in block::references(block) {
                     if reference >= counts.ids() {
                         return Err(Corrupt::Missing(reference));
@@ -164,7 +186,7 @@ impl<M: Memory> Arena<M> {
                     if counts.found(reference) {
                         found.try_reserve(1).map_err(|_| Corrupt::Memory)?;
                         found.push((reference, owner));
-                    } else if is_present {
+                    } else if is_present || above_here.contains(&reference) {
                         return Err(Corrupt::Circle);
                     }
                 }
@@ -186,9 +208,9 @@ impl<M: Memory> Arena<M> {
     }
 }
 
-/// Checks that a block is there and whole. Gives its chunk, its end in the chunk, and the block.
-fn check<M: Memory>(memory: &M, id: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
-    let (chunk, at) = place_of(memory.location(id)).ok_or(Corrupt::Missing(id))?;
+/// Checks that a block lies where the table says, and is whole. Gives its chunk, its end in the chunk, and the block.
+fn check<M: Memory>(memory: &M, id: u32, location: u32) -> Result<(u32, usize, &[u8]), Corrupt> {
+    let (chunk, at) = place_of(location).ok_or(Corrupt::Missing(id))?;
     let bytes = memory.chunk(chunk).get(at..).unwrap_or_default();
     let (length, owner) = block::length_and_id(bytes).ok_or(Corrupt::Missing(id))?;
     let block = bytes.get(..length).ok_or(Corrupt::Missing(id))?;

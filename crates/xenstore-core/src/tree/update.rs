@@ -1,7 +1,8 @@
-//! What changes a tree: each update writes the blocks from the node up to a new root.
+//! What changes a tree: each update writes the blocks that it must, from the node up (see `trail`).
 //!
-//! The root that an update starts from stays as it is and remains the caller's. The new root comes with one reference,
-//! which is the caller's too. What cannot be done (the parent is missing, the node exists already, a name is too long)
+//! A root that others hold besides the caller stays as it is, and a new one comes out; one that the caller alone holds is changed, and
+//! comes out again. Either way what comes out has one reference more, which is the caller's, who releases the one it gave. What cannot be
+//! done (the parent is missing, the node exists already, a name is too long)
 //! and what memory does not suffice for gives the old root with one more reference; the server checks all of this
 //! before it decides to do something, so it happens only where the server or the memory is broken.
 
@@ -17,13 +18,6 @@ use super::block::{
 use super::index_block::{Entry, Sort};
 use super::memory::Memory;
 use super::{Root, Tree, permissions};
-
-/// A node on the way from the root to where something changes, and the hash by which its parent finds it.
-#[derive(Clone, Copy)]
-struct Step {
-    id: u32,
-    hash: u32,
-}
 
 /// A node to be made.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +35,7 @@ pub struct NewNode<'a> {
 }
 
 /// Why an update gives back the root it was given.
-enum Refused {
+pub(super) enum Refused {
     Impossible,
     Exhausted,
 }
@@ -87,10 +81,9 @@ impl<M: Memory> Tree<M> {
             let name = path.name();
             let parent = path.parent().ok_or(Refused::Impossible)?;
             let trail = tree.walk(root, parent)?;
-            let step = *trail.last().ok_or(Refused::Impossible)?;
             let hash = tree.hash.of(name);
             fits(name, value, &permissions)?;
-            let parent = tree.arena.node(step.id).ok_or(Refused::Impossible)?;
+            let parent = tree.arena.node(trail.end()).ok_or(Refused::Impossible)?;
             if tree.child_in(parent.directory, hash, name).is_some() {
                 return Err(Refused::Impossible);
             }
@@ -115,8 +108,8 @@ impl<M: Memory> Tree<M> {
                 order,
                 name_bytes: bytes_in_list(name),
             };
-            let parent = tree.with_child(step.id, child, generation)?;
-            tree.rise(&trail, parent)
+            let parent = tree.with_child(trail.end(), child, generation)?;
+            tree.put_at_end(&trail, parent)
         })
     }
 
@@ -168,19 +161,20 @@ impl<M: Memory> Tree<M> {
     /// Removes a node and all that is below it. Its parent gets the generation. The root cannot be removed.
     pub fn remove(&mut self, root: Root, path: Path<'_>, generation: u64) -> Root {
         self.update(root, |tree| {
-            let mut trail = tree.walk(root, path)?;
-            let gone = trail.pop().ok_or(Refused::Impossible)?;
-            let parent = trail.last().ok_or(Refused::Impossible)?.id;
-            let node = tree.arena.node(gone.id).ok_or(Refused::Impossible)?;
+            let trail = tree.walk(root, path.parent().ok_or(Refused::Impossible)?)?;
+            let parent = tree.arena.node(trail.end()).ok_or(Refused::Impossible)?;
+            let hash = tree.hash.of(path.name());
+            let node = tree.child_in(parent.directory, hash, path.name());
+            let node = node.ok_or(Refused::Impossible)?;
             let name_bytes = bytes_in_list(node.name);
             let child = Child {
-                id: gone.id,
-                hash: gone.hash,
+                id: node.id,
+                hash,
                 order: node.order,
                 name_bytes,
             };
-            let parent = tree.without_child(parent, child, generation)?;
-            tree.rise(&trail, parent)
+            let parent = tree.without_child(trail.end(), child, generation)?;
+            tree.put_at_end(&trail, parent)
         })
     }
 
@@ -204,20 +198,7 @@ impl<M: Memory> Tree<M> {
         }
     }
 
-    /// The nodes from the root to `path`.
-    fn walk(&self, root: Root, path: Path<'_>) -> Result<Vec<Step>, Refused> {
-        let mut trail = Vec::with_capacity(path.depth().saturating_add(1));
-        trail.push(Step { id: root.0, hash: 0 });
-        let mut node = self.arena.node(root.0).ok_or(Refused::Impossible)?;
-        for name in path.components() {
-            let hash = self.hash.of(name);
-            node = self.child_in(node.directory, hash, name).ok_or(Refused::Impossible)?;
-            trail.push(Step { id: node.id, hash });
-        }
-        Ok(trail)
-    }
-
-    /// Writes the node at `path` anew, as `encode` says, and what is above it.
+    /// Writes the node at `path` anew, as `encode` says, and what is above it as far as it must be.
     fn change(
         &mut self,
         root: Root,
@@ -225,54 +206,13 @@ impl<M: Memory> Tree<M> {
         encode: impl FnOnce(Node<'_>, &mut Vec<u8>),
     ) -> Result<u32, Refused> {
         let trail = self.walk(root, path)?;
-        let id = trail.last().ok_or(Refused::Impossible)?.id;
         let mut block = self.arena.scratch();
-        encode(self.arena.node(id).ok_or(Refused::Impossible)?, &mut block);
-        let new = self.arena.place(block)?;
-        self.rise(&trail, new)
+        encode(self.arena.node(trail.end()).ok_or(Refused::Impossible)?, &mut block);
+        self.put_at_end(&trail, block)
     }
 
-    /// Writes the nodes above the last one of `trail` anew, whose new block is `new`. Returns the new root.
-    fn rise(&mut self, trail: &[Step], new: u32) -> Result<u32, Refused> {
-        let mut new = new;
-        for pair in trail.windows(2).rev() {
-            let &[parent, child] = pair else {
-                return Err(Refused::Impossible);
-            };
-            new = self.with_child_replaced(parent.id, child, new)?;
-        }
-        Ok(new)
-    }
-
-    fn with_child_replaced(&mut self, parent: u32, child: Step, new: u32) -> Result<u32, Refused> {
-        let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
-        // The directory stands at the end of the block, so all else can be copied as it is.
-        let (from_end, reference) = match node.directory {
-            Directory::Small { entries, .. } => {
-                let at = small_entries(entries)
-                    .position(|(_, id)| id == child.id)
-                    .ok_or(Refused::Impossible)?;
-                let after = (entries.len() / SMALL_ENTRY).saturating_sub(at);
-                (after.saturating_mul(SMALL_ENTRY).saturating_sub(4), new)
-            }
-            Directory::Large { by_hash, .. } => {
-                let key = (u64::from(child.hash), child.id);
-                (16, self.arena.index_replace(Sort::Hash, by_hash, key, new)?)
-            }
-        };
-        let mut block = self.arena.scratch();
-        block.clear();
-        block.extend_from_slice(self.arena.block(parent));
-        let start = block.len().checked_sub(from_end).ok_or(Refused::Impossible)?;
-        let place = block
-            .get_mut(start..)
-            .and_then(|tail| tail.first_chunk_mut())
-            .ok_or(Refused::Impossible)?;
-        *place = reference.to_le_bytes();
-        Ok(self.arena.place(block)?)
-    }
-
-    fn with_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<u32, Refused> {
+    /// The block of `parent` with one child more.
+    fn with_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<Vec<u8>, Refused> {
         let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
         match node.directory {
             Directory::Small { names, entries } if entries.len() / SMALL_ENTRY < SMALL_MAX => {
@@ -312,7 +252,8 @@ impl<M: Memory> Tree<M> {
         }
     }
 
-    fn without_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<u32, Refused> {
+    /// The block of `parent` without this child.
+    fn without_child(&mut self, parent: u32, child: Child, generation: u64) -> Result<Vec<u8>, Refused> {
         let node = self.arena.node(parent).ok_or(Refused::Impossible)?;
         match node.directory {
             Directory::Small { names, entries } => {
@@ -352,7 +293,8 @@ impl<M: Memory> Tree<M> {
         }
     }
 
-    fn rewrite(&mut self, id: u32, generation: u64, directory: Directory<'_>) -> Result<u32, Refused> {
+    /// The block of a node with this generation and directory.
+    fn rewrite(&mut self, id: u32, generation: u64, directory: Directory<'_>) -> Result<Vec<u8>, Refused> {
         let mut block = self.arena.scratch();
         let node = self.arena.node(id).ok_or(Refused::Impossible)?;
         Node {
@@ -361,7 +303,7 @@ impl<M: Memory> Tree<M> {
             ..node
         }
         .encode(&mut block);
-        Ok(self.arena.place(block)?)
+        Ok(block)
     }
 
     /// Behind the last child that is not younger.

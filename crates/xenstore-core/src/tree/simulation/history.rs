@@ -11,18 +11,20 @@ fn run(seed: u64, steps: u64, mask: u32, crowd: u64) -> u64 {
         let which = dice.below(alive.len() as u64) as usize;
         let (root, model) = &alive[which];
         let (root, mut model) = (*root, model.clone());
-        let new = change(&mut tree, root, &mut model, &mut dice, number, (crowd, 200));
-        match dice.below(4) {
-            // A branch of its own: the old state stays.
-            0 if alive.len() < 12 => alive.push((new, model)),
-            _ => {
-                if which == 0 {
-                    tree.set_current(new);
-                } else {
-                    tree.release(root);
-                }
-                alive[which] = (new, model);
+        if dice.below(4) == 0 && alive.len() < 12 {
+            // A branch of its own: the old state stays, because it has another holder.
+            tree.retain(root);
+            let new = change(&mut tree, root, &mut model, &mut dice, number, (crowd, 200));
+            tree.release(root);
+            alive.push((new, model));
+        } else {
+            let new = change(&mut tree, root, &mut model, &mut dice, number, (crowd, 200));
+            if which == 0 {
+                tree.set_current(new);
+            } else {
+                tree.release(root);
             }
+            alive[which] = (new, model);
         }
         if alive.len() > 1 && dice.below(60) == 0 {
             let gone = 1 + dice.below(alive.len() as u64 - 1) as usize;
@@ -136,9 +138,57 @@ fn unchanged_subtrees_keep_their_id() {
         tree.set_current(root);
     }
     let old = tree.current();
+    tree.retain(old);
     let new = tree.set_value(old, path("/b/y"), b"1", 9);
     let id = |root, at| tree.find(root, path(at)).unwrap().id();
     assert_eq!(id(old, "/a"), id(new, "/a"));
     assert_ne!(id(old, "/b"), id(new, "/b"));
     assert_ne!(old, new);
+}
+
+/// What a write costs between two snapshots: one block, however deep it is, and none of those above.
+#[test]
+fn a_state_that_only_its_caller_holds_is_changed_where_it_is() {
+    let mut tree = Tree::new(PlainMemory::new(1 << 20), 1, &owned_by(0), 0);
+    let mut orders = 1..;
+    let mut create = |tree: &mut Tree<PlainMemory>, at: &str| {
+        let order = orders.next().unwrap();
+        let root = tree.create(tree.current(), path(at), b"", &owned_by(0), order, order);
+        tree.set_current(root);
+    };
+    create(&mut tree, "/a");
+    create(&mut tree, "/a/b");
+    // A directory with an index.
+    for number in 0..100 {
+        create(&mut tree, &format!("/a/b/c{number}"));
+    }
+    let write = |tree: &mut Tree<PlainMemory>, held: &[Root], at: &str, value: &[u8]| {
+        tree.reclaim(usize::MAX);
+        let (before, chunks) = (tree.figures(), tree.memory().clone());
+        let new = tree.set_value(tree.current(), path(at), value, 1000);
+        tree.set_current(new);
+        tree.reclaim(usize::MAX);
+        assert_eq!(tree.find(tree.current(), path(at)).unwrap().value(), value);
+        audit(tree, held);
+        let moved = (0..before.ids).filter(|id| chunks.location(*id) != tree.memory().location(*id));
+        (moved.count(), tree.figures().blocks - before.blocks)
+    };
+    let root = tree.current();
+    // Longer, as long, shorter.
+    for (value, blocks) in [(&b"long"[..], 1), (b"gone", 0), (b"", 1)] {
+        assert_eq!(write(&mut tree, &[], "/a/b/c50", value), (blocks, 0));
+        assert_eq!(tree.current(), root);
+    }
+    // With a snapshot, the way down is copied once: the node, two blocks of the index, "b", "a" and the root.
+    let snapshot = tree.current();
+    tree.retain(snapshot);
+    assert_eq!(write(&mut tree, &[snapshot], "/a/b/c50", b"new"), (6, 6));
+    assert_eq!(write(&mut tree, &[snapshot], "/a/b/c50", b"now"), (0, 0));
+    // Another node of that directory: its block, and what of the index differs.
+    let (stored, more) = write(&mut tree, &[snapshot], "/a/b/c51", b"new");
+    assert!(more <= 2 && stored <= 2, "{stored} {more}");
+    assert_eq!(tree.find(snapshot, path("/a/b/c50")).unwrap().value(), b"");
+    assert_eq!(tree.find(snapshot, path("/a/b/c51")).unwrap().value(), b"");
+    tree.release(snapshot);
+    audit(&mut tree, &[]);
 }

@@ -21,10 +21,15 @@ fn visits(tree: &Tree<PlainMemory>, action: impl FnOnce(&Tree<PlainMemory>)) -> 
     tree.arena.visits.get()
 }
 
+/// With a snapshot, so that everything on the way is written anew.
 fn bytes_written(tree: &mut Tree<PlainMemory>, update: impl FnOnce(&mut Tree<PlainMemory>) -> Root) -> usize {
+    tree.arena.reclaim(usize::MAX);
     tree.arena.pace();
+    let snapshot = tree.current();
+    tree.retain(snapshot);
     let root = update(tree);
     tree.set_current(root);
+    tree.release(snapshot);
     tree.arena.unpaid
 }
 

@@ -5,12 +5,12 @@ use xenstore_core::tree::{Crc32c, crc32c};
 use xenstore_recovery::{Pages, SlicePages};
 
 /// The pages.
-pub struct Memory {
+pub struct ImagePages {
     pages: SlicePages<Vec<u8>>,
     crc32c: Crc32c,
 }
 
-impl Memory {
+impl ImagePages {
     /// Blank pages of so many bytes.
     pub fn new(bytes: usize) -> Self {
         Self::from(vec![0; bytes])
@@ -22,16 +22,16 @@ impl Memory {
     }
 }
 
-impl From<Vec<u8>> for Memory {
+impl From<Vec<u8>> for ImagePages {
     fn from(bytes: Vec<u8>) -> Self {
-        Memory {
+        ImagePages {
             pages: SlicePages(bytes),
             crc32c: checksum::crc32c().unwrap_or(crc32c),
         }
     }
 }
 
-impl Pages for Memory {
+impl Pages for ImagePages {
     fn len(&self) -> usize {
         self.pages.len()
     }
