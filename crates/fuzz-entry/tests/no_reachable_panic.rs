@@ -179,12 +179,6 @@ const KNOWN: &[(&str, &str, usize, &str)] = &[
         "by a constant that is not 0",
     ),
     (
-        "xenstore-recovery/src/slots.rs",
-        ".copy_from_slice(",
-        1,
-        "sixteen bytes each",
-    ),
-    (
         "xenstore-ring/src/indices.rs",
         "allow(",
         1,

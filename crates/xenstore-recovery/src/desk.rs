@@ -29,10 +29,10 @@ impl Mark {
         let bytes = &mut self.0;
         bytes.clear();
         let message = in_hand.message.get(..IN_HAND_BYTES).unwrap_or(in_hand.message);
-        bytes.extend_from_slice(&in_hand.life.to_le_bytes());
-        bytes.extend_from_slice(&in_hand.connection.0.to_le_bytes());
-        bytes.extend_from_slice(&in_hand.resets.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(message.len()).unwrap_or(0).to_le_bytes());
+        let length = u32::try_from(message.len()).unwrap_or(0);
+        let whose = u128::from(in_hand.life) | u128::from(in_hand.connection.0) << 32;
+        let head = whose | u128::from(in_hand.resets) << 64 | u128::from(length) << 96;
+        bytes.extend_from_slice(&head.to_le_bytes());
         bytes.extend_from_slice(&in_hand.bytes_in.to_le_bytes());
         bytes.extend_from_slice(message);
         let crc = pages.crc()(0, bytes);

@@ -39,6 +39,7 @@ mod checkpoint;
 #[cfg(test)]
 mod damage;
 mod desk;
+mod encode;
 mod extents;
 mod log;
 mod note;

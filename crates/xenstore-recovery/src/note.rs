@@ -40,12 +40,8 @@ impl Noted {
     }
 
     fn write<P: Pages>(self, pages: &mut DurablePages<P>) {
-        let half = emit(self.sequence);
-        let mut both = [0; NOTE];
-        for (to, from) in both.iter_mut().zip(half.iter().cycle()) {
-            *to = *from;
-        }
-        pages.store_at(0, place(self.second), &both);
+        let both = [emit(self.sequence); 2];
+        pages.store_at(0, place(self.second), both.as_flattened());
     }
 }
 

@@ -26,16 +26,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn emit(self, crc32c: Crc32c) -> [u8; HALF] {
+    fn emit(self, crc32c: Crc32c) -> [[u8; HALF / 2]; 2] {
         let whose = u128::from(self.connection.0) | u128::from(self.resets) << 32 | u128::from(self.from) << 64;
+        let whose = whose.to_le_bytes();
         let to = u128::from(self.to);
-        let crc = crc32c(0, &whose.to_le_bytes());
-        let crc = crc32c(crc, to.to_le_bytes().get(..12).unwrap_or_default());
-        let mut bytes = [0u8; HALF];
-        for (place, word) in bytes.chunks_exact_mut(16).zip([whose, to | u128::from(crc) << 96]) {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
+        let summed = [whose, to.to_le_bytes()];
+        let crc = crc32c(0, summed.as_flattened().get(..HALF - 4).unwrap_or_default());
+        [whose, (to | u128::from(crc) << 96).to_le_bytes()]
     }
 
     fn parse(bytes: &[u8], crc32c: Crc32c) -> Option<Slot> {
@@ -49,7 +46,7 @@ impl Slot {
             from: u64::from_le_bytes(*from),
             to: u64::from_le_bytes(*to),
         };
-        (slot.emit(crc32c).as_slice() == bytes).then_some(slot)
+        (slot.emit(crc32c).as_flattened() == bytes).then_some(slot)
     }
 }
 
@@ -62,7 +59,7 @@ pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, place: usize, slot: S
         return false;
     }
     let bytes = slot.emit(pages.crc());
-    pages.write(Kind::Slots, half.saturating_mul(HALF), &bytes);
+    pages.write(Kind::Slots, half.saturating_mul(HALF), bytes.as_flattened());
     pages.barrier();
     true
 }
@@ -105,11 +102,11 @@ mod tests {
     #[test]
     fn a_half_that_is_torn_does_not_verify() {
         let bytes = slot(5, 9).emit(crc32c);
-        assert_eq!(Slot::parse(&bytes, crc32c), Some(slot(5, 9)));
+        assert_eq!(Slot::parse(bytes.as_flattened(), crc32c), Some(slot(5, 9)));
         for torn in 0..HALF {
             let mut bytes = bytes;
-            bytes[torn] ^= 1;
-            assert_eq!(Slot::parse(&bytes, crc32c), None);
+            bytes.as_flattened_mut()[torn] ^= 1;
+            assert_eq!(Slot::parse(bytes.as_flattened(), crc32c), None);
         }
     }
 

@@ -15,6 +15,7 @@ use xenstore_wire::DomId;
 
 use crate::checkpoint;
 use crate::desk::{self, Mark};
+use crate::encode::encoded;
 use crate::extents::{DurablePages, NotOurs, TooSmall};
 use crate::log::{Log, Side};
 use crate::note::{self, Noted};
@@ -435,10 +436,8 @@ impl<P: Pages> Store<P> {
 
     /// Writes a record, then applies it.
     fn commit(&mut self, record: &Record) {
-        let mut encoded = core::mem::take(&mut self.encoded);
-        encoded.clear();
         // Only memory that runs out could make this fail, and that is a panic.
-        encoded = postcard::to_extend(record, encoded).unwrap_or_default();
+        let encoded = encoded(record, core::mem::take(&mut self.encoded));
         if !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
             self.checkpoint();
         }
@@ -471,9 +470,10 @@ impl<P: Pages> Store<P> {
     }
 
     fn checkpoint_on(&mut self, side: Side) {
-        let Ok(body) = postcard::to_allocvec(&self.server.state()) else {
+        let body = encoded(&self.server.state(), Vec::with_capacity(self.checkpoint_bytes));
+        if body.is_empty() {
             return;
-        };
+        }
         let roots = self.server.roots();
         let sequence = self.log.sequence();
         // What the side's old checkpoint needs is needed no longer: it is about to be overwritten.

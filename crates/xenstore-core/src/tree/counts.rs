@@ -97,30 +97,22 @@ impl Counts {
 
     /// One reference more. Ignored for an id that is not alive.
     pub(super) fn retain(&mut self, id: u32) {
-        debug_assert!(matches!(self.state(id), State::Alive(_)), "id {id} is not alive");
-        if let Some(word) = self.words.get_mut(id as usize)
-            && *word < FREE
-        {
-            *word = word.wrapping_add(1);
+        match self.words.get_mut(id as usize) {
+            Some(word) if *word < FREE => *word = word.wrapping_add(1),
+            _ => debug_assert!(false, "id {id} is not alive"),
         }
     }
 
     /// One reference less; without any, the block is doomed. Ignored for an id that is not alive.
     pub(super) fn release(&mut self, id: u32) {
-        match self.state(id) {
-            State::Alive(count @ 2..) => {
-                if let Some(word) = self.words.get_mut(id as usize) {
-                    *word = count.wrapping_sub(1);
-                }
+        match self.words.get_mut(id as usize) {
+            Some(word) if (2..FREE).contains(word) => *word = word.wrapping_sub(1),
+            Some(word) if *word < FREE => {
+                *word = DOOMED | self.doomed;
+                self.doomed = id;
+                self.doomed_count = self.doomed_count.saturating_add(1);
             }
-            State::Alive(_) => {
-                if let Some(word) = self.words.get_mut(id as usize) {
-                    *word = DOOMED | self.doomed;
-                    self.doomed = id;
-                    self.doomed_count = self.doomed_count.saturating_add(1);
-                }
-            }
-            State::Doomed | State::Free => debug_assert!(false, "id {id} is not alive"),
+            _ => debug_assert!(false, "id {id} is not alive"),
         }
     }
 
