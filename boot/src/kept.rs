@@ -7,6 +7,7 @@ use crate::memory::Memory;
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::mem::MaybeUninit;
+use xen_bindings::domain::DomainWatch;
 use xen_bindings::grant::WindowRecords;
 use xen_bindings::memory::MemoryFigures;
 
@@ -78,6 +79,17 @@ pub struct Kept {
     pub store_port: Option<u32>,
     pub figures: MemoryFigures,
     pub memory: Memory,
+    /// What the first start asked Xen about Xen and this domain.
+    pub answers: Option<Answers>,
+}
+
+/// Answers of Xen that stay the same for as long as the domain lives.
+#[derive(Clone, Copy)]
+pub struct Answers {
+    pub own_domid: u16,
+    /// (major, minor).
+    pub xen_version: (u16, u16),
+    pub domain_watch: DomainWatch,
 }
 
 struct Cell<T>(UnsafeCell<MaybeUninit<T>>);

@@ -35,12 +35,19 @@ fn emergency(bytes: &[u8]) -> usize {
 }
 
 fn say_to(console: fn(&[u8]) -> usize, text: fmt::Arguments<'_>) {
+    in_one_piece(text, |bytes| {
+        console(bytes);
+    });
+}
+
+/// Makes one text of its pieces: each that goes to a console by itself costs a notification.
+pub fn in_one_piece(text: fmt::Arguments<'_>, out: impl FnOnce(&[u8])) {
     let mut whole = Text {
         bytes: [0; 1536],
         length: 0,
     };
     let _ = whole.write_fmt(text);
-    console(&whole.bytes[..whole.length]);
+    out(&whole.bytes[..whole.length]);
 }
 
 #[panic_handler]

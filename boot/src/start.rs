@@ -1,12 +1,11 @@
 //! From the first Rust instruction to the kernel: learn (cold) or remember (warm), arrange memory, hand over.
 
 use crate::entry::{self, MODE_PV, PHASE_WARM};
-use crate::kept::{self, COMMAND_LINE_BYTES, ConsolePlace, End, Kept};
+use crate::kept::{self, Answers, COMMAND_LINE_BYTES, ConsolePlace, End, Kept};
 use crate::layout::{CONSOLE, DURABLE, PAGE_SIZE, SHARED_INFO, STORE, heap_share};
 use crate::memory::{self, Memory, Space};
-use crate::panic::{fail, give_up};
+use crate::panic::{fail, give_up, in_one_piece};
 use crate::{MINIMUM_PAGES, heap, pv, pvh, selftest, traps, wait};
-use core::fmt::Write;
 use xen_bindings::abi::console::XenconsInterface;
 use xen_bindings::abi::shared::SharedInfo;
 use xen_bindings::console::{self, Console};
@@ -92,6 +91,7 @@ unsafe fn cold(mode: Mode, start_info: u64) {
         store_port: facts.store_port,
         figures: MemoryFigures::default(),
         memory: Memory::new(found),
+        answers: None,
     };
     // SAFETY: a cold start; nobody uses the structures yet.
     let kept = unsafe {
@@ -148,6 +148,16 @@ fn warm(mode: Mode) {
 /// that end as soon as they serve are counted in the durable pages, by `xenstore-recovery`.)
 const STARTS_IN_VAIN_AT_MOST: u32 = 20;
 
+/// Asks Xen what does not change. A dozen hypercalls, which a restart need not make again.
+fn ask() -> Answers {
+    let own_domid = own_domid().unwrap_or_else(|error| fail(format_args!("own domid: {error}")));
+    Answers {
+        own_domid,
+        xen_version: hypercall::xen_version().unwrap_or((0, 0)),
+        domain_watch: DomainWatch::probe(own_domid),
+    }
+}
+
 /// # Safety
 /// Called once per start, after [`cold`] or [`warm`].
 unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
@@ -175,7 +185,11 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     if !is_cold {
         traps::allow_nmi(mode);
     }
-    let own_domid = own_domid().unwrap_or_else(|error| fail(format_args!("own domid: {error}")));
+    let Answers {
+        own_domid,
+        xen_version,
+        domain_watch,
+    } = *kept.answers.get_or_insert_with(ask);
     let durable_bytes = kept.memory.durable_pages() * PAGE_SIZE;
     // SAFETY: the durable pages are mapped, and this is the one reference of this start.
     let durable = unsafe { core::slice::from_raw_parts_mut(DURABLE.base as *mut u8, durable_bytes) };
@@ -185,15 +199,13 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
     });
     let command_line = kept.command_line.get(..kept.command_line_length).unwrap_or_default();
     let mut console = Console::from_boot();
-    let xen_version = hypercall::xen_version().unwrap_or((0, 0));
     let figures = MemoryFigures {
         heap_bytes: heap_bytes as u64,
         durable_bytes: durable_bytes as u64,
         ..kept.figures
     };
-    let _ = writeln!(
-        console,
-        "{}: {mode}, Xen {}.{}, domain {own_domid}, {} KiB: image {}, heap {}, durable {}, tables {}{}",
+    let found = format_args!(
+        "{}: {mode}, Xen {}.{}, domain {own_domid}, {} KiB: image {}, heap {}, durable {}, tables {}{}\n",
         env!("CARGO_BIN_NAME"),
         xen_version.0,
         xen_version.1,
@@ -204,6 +216,7 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
         figures.tables_bytes / 1024,
         if is_cold { "" } else { "; warm restart" },
     );
+    in_one_piece(found, |bytes| console.write(bytes));
     Platform {
         events,
         // SAFETY: the records were zeroed by the cold start, and the space is always the same.
@@ -215,7 +228,7 @@ unsafe fn platform(mode: Mode, is_cold: bool) -> Platform {
         xen_version,
         memory: figures,
         own_store,
-        domain_watch: DomainWatch::probe(own_domid),
+        domain_watch,
         own_domid,
         restarts: kept.restarts,
         last_end: kept.last_end.text(),

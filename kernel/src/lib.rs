@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod clock;
 mod console;
 mod machine;
 mod options;

@@ -1,5 +1,6 @@
 //! The machine that is Xen: granted pages, event channels, system time.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::{DomainWatch, Interface};
 use xen_bindings::events::Events;
 use xen_bindings::evtchn::{self, Port, Status};
-use xen_bindings::grant::{GrantError, Windows};
+use xen_bindings::grant::{GrantError, Survivor, Windows};
 use xen_bindings::memory::{MemoryFigures, durable_size, heap_usage};
 use xen_bindings::watchdog::Watchdog;
 use xen_bindings::{Mode, Window, counters, restart, shutdown, time};
@@ -19,6 +20,7 @@ use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Event, Machine, RingLink};
 use xenstore_wire::DomId;
 
+use crate::clock::Clock;
 use crate::console::Log;
 use crate::page::WindowPage;
 
@@ -59,6 +61,7 @@ pub struct XenMachine {
     pub facts: Facts,
     /// Ends the domain if rounds do not come any more.
     pub watchdog: Option<Watchdog>,
+    pub clock: Clock,
 }
 
 impl XenMachine {
@@ -90,20 +93,18 @@ impl XenMachine {
         Some((link, Channel::Ring { port: port.0 }))
     }
 
-    /// The ring page of a domain that the last life had mapped.
-    pub fn mapped_ring(&mut self, domid: DomId) -> Option<WindowPage> {
-        let survivor = self
-            .windows
-            .survivors()
-            .find(|survivor| survivor.domid == domid.0 && survivor.gref == RING_GRANT);
-        survivor
-            .and_then(|survivor| self.windows.adopt(survivor))
-            .map(WindowPage)
+    /// The ring pages that the last life had mapped, by domain, to be adopted.
+    pub fn mapped_rings(&self) -> BTreeMap<DomId, Survivor> {
+        let mut rings = BTreeMap::new();
+        for survivor in self.windows.survivors().filter(|survivor| survivor.gref == RING_GRANT) {
+            rings.entry(DomId(survivor.domid)).or_insert(survivor);
+        }
+        rings
     }
 
     /// Ends what the last life had mapped and bound and did not record: an action whose outcome it did not live to see. Finds the
     /// port of changes of domains again.
-    pub fn drop_unowned(&mut self, owned: impl Fn(DomId) -> bool, ports: &[u32]) {
+    pub fn drop_unowned(&mut self, owned: impl Fn(DomId) -> bool, ports: &BTreeSet<u32>) {
         let survivors: Vec<_> = self
             .windows
             .survivors()
@@ -115,20 +116,27 @@ impl XenMachine {
                 self.unmap(Some(domid), WindowPage(window));
             }
         }
-        // One walk for all: it asks Xen for each port that there may be.
         let mut unowned = Vec::new();
-        for (port, status) in evtchn::bound_ports() {
-            match status {
-                Status::Virq(VIRQ_DOM_EXC) => self.domain_exception = Some(port),
-                Status::Interdomain { .. } if !ports.contains(&port.0) && !self.reserved.contains(&port) => {
-                    unowned.push(port);
-                }
-                _ => {}
+        let mut see = |port: Port, status| match status {
+            Status::Virq(VIRQ_DOM_EXC) => self.domain_exception = Some(port),
+            Status::Interdomain { .. } if !ports.contains(&port.0) && !self.reserved.contains(&port) => {
+                unowned.push(port);
             }
+            _ => {}
+        };
+        if evtchn::masks_agree() {
+            // What is recorded need not be asked about.
+            let others = evtchn::unmasked_ports().filter(|port| !ports.contains(&port.0));
+            let others = others.filter_map(|port| Some((port, evtchn::status(port).ok()?)));
+            others.for_each(|(port, status)| see(port, status));
+        } else {
+            // The last life ended while a port was bound or closed. One walk for all: it asks Xen about each port that there may be.
+            evtchn::bound_ports().for_each(|(port, status)| see(port, status));
         }
         for port in unowned {
             evtchn::close(port);
         }
+        evtchn::agree();
     }
 
     fn unmap(&mut self, domid: Option<DomId>, page: WindowPage) {
@@ -196,7 +204,7 @@ impl Machine for XenMachine {
     type Link = RingLink<WindowPage>;
 
     fn now(&self) -> Time {
-        Time(time::now_ns())
+        Time(self.clock.now())
     }
 
     fn heap(&self) -> u64 {
@@ -211,7 +219,7 @@ impl Machine for XenMachine {
 
     fn poll(&mut self, event: &mut dyn FnMut(Event)) {
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.poke();
+            watchdog.poke(self.clock.latest());
         }
         let domain_exception = self.domain_exception;
         self.events.drain(|port| {
@@ -290,11 +298,13 @@ impl Machine for XenMachine {
         // A round is due in time for the next poke, even if nothing happens.
         let poke = self.watchdog.as_ref().map(Watchdog::deadline);
         let deadline = deadline.map(|deadline| deadline.0);
-        self.events.wait(deadline.into_iter().chain(poke).min());
+        let woken = self.events.wait(deadline.into_iter().chain(poke).min());
+        self.clock.woken(woken);
     }
 
     fn yield_processor(&mut self) {
         shutdown::yield_now();
+        self.clock.woken(None);
     }
 
     fn crash(&mut self, kind: CrashKind) {

@@ -1,5 +1,6 @@
 //! From what boot found to a running service, or to a clear reason why not.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,6 +16,7 @@ use xenstore_ring::{SharedPage, offset};
 use xenstore_service::{Reached, RingLink, Service};
 use xenstore_wire::DomId;
 
+use crate::clock::Clock;
 use crate::console::Log;
 use crate::machine::{Facts, XenMachine};
 use crate::options::Options;
@@ -110,6 +112,7 @@ pub fn serve(platform: Platform) -> ! {
         own_ring: platform.own_store,
         facts,
         watchdog: None,
+        clock: Clock::default(),
     };
     let durable = DurableRegion::new(platform.durable);
     let mut service = if restarts == 0 {
@@ -236,24 +239,25 @@ fn warm(mut machine: XenMachine, durable: DurableRegion, own: DomId) -> Service<
         }
     };
     let server = recovered.store.server();
-    let mut ports = Vec::new();
-    let mut owners = Vec::new();
+    let mut ports = BTreeSet::new();
+    let mut owners = BTreeSet::new();
     let mut interrupted = Interrupted::default();
     for (_, state) in server.connections() {
-        owners.push(state.domid);
+        owners.insert(state.domid);
         interrupted.transactions = interrupted.transactions.saturating_add(state.transaction_count());
         interrupted.partial_messages += usize::from(!state.partial.is_empty());
         if let Channel::Ring { port } = state.channel {
-            ports.push(port);
+            ports.insert(port);
         }
     }
     machine.drop_unowned(|domid| owners.contains(&domid), &ports);
     let replayed = recovered.store.figures().replayed;
+    let rings = machine.mapped_rings();
     let mut service = Service::resume(machine, recovered, |machine, wanted| {
         let page = if wanted.state.domid == own {
             WindowPage(machine.own_ring.take()?.0)
         } else {
-            machine.mapped_ring(wanted.state.domid)?
+            WindowPage(machine.windows.adopt(*rings.get(&wanted.state.domid)?)?)
         };
         interrupted.clients += usize::from(is_waiting(&page, wanted.state));
         let (link, published) = RingLink::recover(page, wanted.state, wanted.publishing, wanted.features);

@@ -10,7 +10,9 @@
 
 use crate::abi::numbers::{DOMID_SELF, VCPUOP_STOP_PERIODIC_TIMER, VIRQ_TIMER, hypercall as nr};
 use crate::error::XenError;
-use crate::evtchn::{Port, Status, bind_virq, bound_ports, close, highest_word, reserve_port};
+use crate::evtchn::{
+    Port, Status, agree, bind_virq, bound_ports, close, highest_word, masks_agree, reserve_port, status, unmasked_ports,
+};
 use crate::platform::Mode;
 use crate::shared_info::{self, EventWords};
 use crate::{counters, hypercall, time};
@@ -50,16 +52,10 @@ impl Events {
             for word in words.mask {
                 word.store(u64::MAX, SeqCst);
             }
+            agree();
             bind_timer()?
         } else {
-            let mut timer = None;
-            for (port, status) in bound_ports() {
-                reserve_port(port);
-                if status == Status::Virq(VIRQ_TIMER) {
-                    timer = Some(port);
-                }
-            }
-            timer.map_or_else(bind_timer, Ok)?
+            find_timer().map_or_else(bind_timer, Ok)?
         };
         TIMER_PORT.store(timer.0, SeqCst);
         let mut events = Self {
@@ -86,12 +82,12 @@ impl Events {
         };
         self.leave(&words);
         self.limit = limit_ns;
-        self.enter(&words);
+        let _now = self.enter(&words);
     }
 
-    /// Work begins (again): from here on only the timer causes an upcall.
-    fn enter(&mut self, words: &EventWords<'_>) {
-        let Some(limit) = self.limit else { return };
+    /// Work begins (again): from here on only the timer causes an upcall. Gives the time, if it was asked for.
+    fn enter(&mut self, words: &EventWords<'_>) -> Option<u64> {
+        let limit = self.limit?;
         let now = time::now_ns();
         // A timer that leaves more than half of the limit is left as it is: most rounds then cost no hypercall.
         let early = now.saturating_add(limit / 2);
@@ -101,6 +97,7 @@ impl Events {
         }
         announce_all_but(words, self.timer);
         self.upcalls(words, true);
+        Some(now)
     }
 
     /// Work ends: events cause upcalls again, which are off until the wait.
@@ -134,17 +131,16 @@ impl Events {
     }
 
     /// Gives up the processor until an event is pending or until system time `deadline_ns` (of [`time::now_ns`]) has come.
-    /// Returns at once when one of the two is true already; may also return early.
-    pub fn wait(&mut self, deadline_ns: Option<u64>) {
+    /// Returns at once when one of the two is true already; may also return early. Gives the time now, if it was asked for at the
+    /// end: where Xen emulates the counter, that costs as much as a request.
+    pub fn wait(&mut self, deadline_ns: Option<u64>) -> Option<u64> {
         if self.any_pending() {
-            return;
+            return None;
         }
-        let Some(words) = shared_info::event_words() else {
-            return;
-        };
+        let words = shared_info::event_words()?;
         self.leave(&words);
         self.block(&words, deadline_ns);
-        self.enter(&words);
+        self.enter(&words)
     }
 
     fn block(&mut self, words: &EventWords<'_>, deadline_ns: Option<u64>) {
@@ -154,16 +150,17 @@ impl Events {
             if take(words, self.timer) {
                 self.armed = None;
             }
-            let now = time::now_ns();
-            match deadline_ns {
-                Some(deadline) if now >= deadline => return,
-                // It is still set to the end of the last work, and that is before the deadline: it wakes us then, and only if nothing
-                // has happened until then is it set anew. So a deadline that is far away costs a busy domain no hypercall.
-                Some(deadline) if self.armed.is_some_and(|armed| armed > now && armed <= deadline) => {}
+            // The timer may still be set to the end of the last work. If that is before the deadline, or there is none, it wakes us then,
+            // or has come already and does so at once; only if nothing has happened until then is it set anew. So a deadline that is far
+            // away costs a busy domain no hypercall, and not even a look at the time.
+            if let Some(deadline) = deadline_ns
+                && self.armed.is_none_or(|armed| armed > deadline)
+            {
+                if time::now_ns() >= deadline {
+                    return;
+                }
                 // Zero would cancel the timer; time zero is long past.
-                Some(deadline) => self.set_timer(deadline.max(1)),
-                // The timer may still be set to the end of the last work: then it wakes us once, and we wait on.
-                None => {}
+                self.set_timer(deadline.max(1));
             }
             counters::block();
             // SAFETY: the stub's contract is `WaitStub`'s; `from_boot`'s caller promised it.
@@ -181,6 +178,25 @@ impl Events {
         let _ = unsafe { hypercall::raw(nr::SET_TIMER_OP, [deadline, 0, 0, 0, 0]) };
         self.armed = wanted;
     }
+}
+
+/// The timer's port, bound by an earlier life; looks at the words of all ports that are bound from now on.
+fn find_timer() -> Option<Port> {
+    if !masks_agree() {
+        let mut timer = None;
+        for (port, status) in bound_ports() {
+            reserve_port(port);
+            if status == Status::Virq(VIRQ_TIMER) {
+                timer = Some(port);
+            }
+        }
+        return timer;
+    }
+    unmasked_ports().for_each(reserve_port);
+    // Xen is asked about few: `bind_timer` took the first port of a word.
+    unmasked_ports()
+        .filter(|port| port.0 % 64 == 0)
+        .find(|port| status(*port) == Ok(Status::Virq(VIRQ_TIMER)))
 }
 
 /// Binds the timer to the first port of a word of which all other ports are taken, for ever, by channels that lead nowhere.

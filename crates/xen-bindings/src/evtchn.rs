@@ -1,7 +1,9 @@
 //! Event channels: the two-level ABI (4096 ports), one vCPU. How to bind, send and close; [`crate::events`] takes what comes.
 //!
 //! Ports are masked when the domain starts; a port that is bound here is unmasked, so only ports that somebody asked for
-//! wake the domain. Pending bits, masks and bindings all survive a warm restart.
+//! wake the domain. Pending bits, masks and bindings all survive a warm restart: the masks tell it which ports are bound, so
+//! that it need not ask Xen about each that there may be. Only where a life ended between a binding and its mask must it, and
+//! the mask of port 0, which no domain ever has, tells that.
 //!
 //! Knows nothing about what a port is for.
 
@@ -53,21 +55,25 @@ pub fn bind_interdomain(remote: u16, remote_port: u32) -> Result<Port, XenError>
         remote_port,
         local_port: 0,
     };
-    operate(EVTCHNOP_BIND_INTERDOMAIN, &mut argument)?;
-    Ok(bound(argument.local_port))
+    changing(|| {
+        operate(EVTCHNOP_BIND_INTERDOMAIN, &mut argument)?;
+        Ok(bound(argument.local_port))
+    })
 }
 
 /// Makes a local port to which domain `remote` may bind; [`DOMID_SELF`] makes a loop. Unmasked.
 pub fn alloc_unbound(remote: u16) -> Result<Port, XenError> {
-    alloc_masked(remote).map(|port| bound(port.0))
+    changing(|| alloc_masked(remote).map(|port| bound(port.0)))
 }
 
 /// Binds a virtual interrupt to vCPU 0. Unmasked. `EEXIST` if it is bound already (after a warm restart: find the port with
-/// [`bound_ports`]).
+/// [`unmasked_ports`]).
 pub fn bind_virq(virq: u32) -> Result<Port, XenError> {
     let mut argument = EvtchnBindVirq { virq, vcpu: 0, port: 0 };
-    operate(EVTCHNOP_BIND_VIRQ, &mut argument)?;
-    Ok(bound(argument.port))
+    changing(|| {
+        operate(EVTCHNOP_BIND_VIRQ, &mut argument)?;
+        Ok(bound(argument.port))
+    })
 }
 
 /// Makes a local port as [`alloc_unbound`] does, and leaves it masked.
@@ -104,12 +110,14 @@ pub(crate) fn highest_word() -> usize {
 
 /// Closes a port; a port that is closed already stays closed.
 pub fn close(port: Port) {
-    mask(port);
-    // The only error is EINVAL: there is no such channel, which is what was asked for.
-    let _ = operate(EVTCHNOP_CLOSE, &mut EvtchnPort { port: port.0 });
-    if let (Some(words), Some((word, bit))) = (shared_info::event_words(), place(port)) {
-        words.pending[word].fetch_and(!bit, SeqCst);
-    }
+    changing(|| {
+        mask(port);
+        // The only error is EINVAL: there is no such channel, which is what was asked for.
+        let _ = operate(EVTCHNOP_CLOSE, &mut EvtchnPort { port: port.0 });
+        if let (Some(words), Some((word, bit))) = (shared_info::event_words(), place(port)) {
+            words.pending[word].fetch_and(!bit, SeqCst);
+        }
+    });
 }
 
 /// Sends an event to the other end. Failures (the other end is gone) are counted, not returned: death is reported elsewhere.
@@ -138,8 +146,52 @@ pub fn status(port: Port) -> Result<Status, XenError> {
     })
 }
 
-/// All ports that are not closed, with what they are bound to: how a restarted domain finds its bindings again.
-/// Ends where Xen says that the domain has no such port yet.
+/// Port 0 is nobody's, and its mask means something else: it is unmasked while bindings and masks may differ.
+const NOBODYS: Port = Port(0);
+
+/// Binds or closes a port. Where the life ends meanwhile, the masks do not tell the next one which ports are bound.
+fn changing<T>(change: impl FnOnce() -> T) -> T {
+    unmask(NOBODYS);
+    let done = change();
+    agree();
+    done
+}
+
+/// From now on the masks tell which ports are bound: nothing was bound yet, or whoever began a life has looked at all ports.
+pub fn agree() {
+    mask(NOBODYS);
+}
+
+/// The masks tell which ports are bound: the last life did not end in the middle of a change.
+#[must_use]
+pub fn masks_agree() -> bool {
+    shared_info::event_words().is_some_and(|words| words.mask[0].load(SeqCst) & 1 != 0)
+}
+
+/// The ports that this module bound and has not closed, in growing order, if [`masks_agree`].
+pub fn unmasked_ports() -> impl Iterator<Item = Port> {
+    let words = shared_info::event_words();
+    let words = words.into_iter().flat_map(|words| words.mask.iter().zip(0..));
+    words.flat_map(|(word, index): (_, u32)| unmasked_in(word.load(SeqCst), index))
+}
+
+/// The ports of word `index` of the masks that are not masked.
+fn unmasked_in(word: u64, index: u32) -> impl Iterator<Item = Port> {
+    let mut left = !word;
+    if index == 0 {
+        left &= !1;
+    }
+    core::iter::from_fn(move || {
+        (left != 0).then(|| {
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            Port(index * 64 + bit)
+        })
+    })
+}
+
+/// All ports that are not closed, with what they are bound to. Ends where Xen says that the domain has no such port yet. Asks Xen
+/// about every port before that: some milliseconds, where a hypercall takes some microseconds.
 pub fn bound_ports() -> impl Iterator<Item = (Port, Status)> {
     (1..EVTCHN_2L_NR_CHANNELS)
         .map(Port)
@@ -182,6 +234,15 @@ pub fn own_domid() -> Result<u16, XenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unmasked_ports_are_found_by_their_masks_and_port_0_is_none() {
+        let ports = |word, index| unmasked_in(word, index).map(|port| port.0).sum::<u32>();
+        assert_eq!(ports(u64::MAX, 0), 0);
+        assert_eq!(ports(!1, 0), 0);
+        assert_eq!(ports(!(1 | 1 << 5 | 1 << 63), 0), 5 + 63);
+        assert_eq!(ports(!(1 | 1 << 63), 2), 128 + 191);
+    }
 
     #[test]
     fn a_port_beyond_the_table_has_no_place() {

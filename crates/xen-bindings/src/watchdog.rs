@@ -45,9 +45,8 @@ impl Watchdog {
         self.poked.saturating_add(u64::from(self.seconds) * 500_000_000)
     }
 
-    /// Pokes it, if it is due.
-    pub fn poke(&mut self) {
-        let now = time::now_ns();
+    /// Pokes it, if it is due at system time `now`, which may be a little past.
+    pub fn poke(&mut self, now: u64) {
         if now >= self.due() {
             let _cannot_fail_once_started = operate(self.id, self.seconds);
             self.poked = now;

@@ -234,3 +234,17 @@ fn another_version_is_named() {
         assert_eq!(recovered(bytes).unwrap_err(), Lost::Pages(NotOurs::Version(version)));
     }
 }
+
+#[test]
+fn what_is_framed_and_is_no_record_is_not_taken_for_the_end_of_the_log() {
+    let mut store = life();
+    let before = store.figures().records;
+    store.log_bytes(&[0xff; 5]);
+    store.seal();
+    let lost = Store::recover(store.into_pages()).map(|_| ()).map_err(|(_, lost)| lost);
+    let expected = Lost::State {
+        expected: Some(before + 1),
+        reached: Some(before),
+    };
+    assert_eq!(lost, Err(expected));
+}

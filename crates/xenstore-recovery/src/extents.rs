@@ -218,20 +218,38 @@ impl<P: Pages> DurablePages<P> {
     }
 
     /// Reads what [`DurablePages::write`] stored; none if it lies beyond the extents.
-    pub(crate) fn read(&self, kind: Kind, mut at: usize, length: usize) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, kind: Kind, at: usize, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(&mut bytes, kind, at, length)?;
+        Some(bytes)
+    }
+
+    /// [`DurablePages::read`] in the place of what `bytes` held. None: what it holds then means nothing.
+    pub(crate) fn read_into(&self, bytes: &mut Vec<u8>, kind: Kind, at: usize, length: usize) -> Option<()> {
+        let pieces = self.pieces(kind, at, length)?;
+        bytes.clear();
+        bytes.reserve(length);
+        pieces.for_each(|piece| bytes.extend_from_slice(piece));
+        (bytes.len() == length).then_some(())
+    }
+
+    /// The same bytes where they lie, as a piece of each extent; none if they lie beyond the extents.
+    pub(crate) fn pieces(&self, kind: Kind, mut at: usize, length: usize) -> Option<impl Iterator<Item = &[u8]>> {
         let end = at.checked_add(length)?;
-        if end > self.extents_of(kind).len().saturating_mul(EXTENT) {
+        let extents = self.extents_of(kind);
+        if end > extents.len().saturating_mul(EXTENT) {
             return None;
         }
-        let mut bytes = Vec::with_capacity(length);
-        while at < end {
-            let extent = self.extents_of(kind).get(at / EXTENT)?;
+        Some(core::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let extent = extents.get(at / EXTENT)?;
             let inside = at % EXTENT;
             let until = inside.saturating_add(end.saturating_sub(at)).min(EXTENT);
-            bytes.extend_from_slice(self.extent(*extent).get(inside..until)?);
             at = at.saturating_add(until.saturating_sub(inside));
-        }
-        Some(bytes)
+            self.extent(*extent).get(inside..until)
+        }))
     }
 
     /// Gives the next free extent a kind. False if there is none.

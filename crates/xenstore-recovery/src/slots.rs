@@ -67,8 +67,8 @@ pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, place: usize, slot: S
 /// All halves that verify, with their places.
 pub(crate) fn read<P: Pages>(pages: &DurablePages<P>) -> Vec<(usize, Slot)> {
     let length = pages.extents_of(Kind::Slots).len().saturating_mul(EXTENT);
-    let bytes = pages.read(Kind::Slots, 0, length).unwrap_or_default();
-    let halves = bytes.chunks_exact(HALF).enumerate();
+    let extents = pages.pieces(Kind::Slots, 0, length).into_iter().flatten();
+    let halves = extents.flat_map(|extent| extent.chunks_exact(HALF)).enumerate();
     // Most were never written, and their checksums need not be made.
     let written = halves.filter(|(_, bytes)| bytes.first_chunk() != Some(&[0; HALF]));
     written

@@ -126,12 +126,21 @@ pub struct Recovered<P: Pages> {
     pub mark: Option<Mark>,
 }
 
+/// A way back to the state: the checkpoint of a side, with the number of its last record, and the record that the logs lead to from
+/// there.
+struct Road {
+    side: Side,
+    sequence: u64,
+    reached: u64,
+}
+
 /// Why a store cannot be read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lost {
     /// The pages have no store in them, or one of another layout.
     Pages(NotOurs),
-    /// Neither checkpoint verifies with the tree that it names and leads to the last record that clients may know of.
+    /// Neither checkpoint verifies with the tree that it names and leads to the last record that clients may know of, or what is
+    /// on the way there is no record.
     State {
         /// The number of that record; none if there is no note of it.
         expected: Option<u64>,
@@ -215,7 +224,14 @@ impl<P: Pages> Store<P> {
                 (Err(unreadable), None) => Err(unreadable),
             };
             match restored {
-                Ok((server, other)) => return Ok(Self::replay(server, (side, sequence), other, noted, attempts)),
+                Ok((server, other)) => {
+                    let road = Road {
+                        side,
+                        sequence,
+                        reached,
+                    };
+                    return Self::replay(server, road, other, noted, attempts);
+                }
                 Err(unreadable) => pages = unreadable.memory,
             }
         }
@@ -229,11 +245,15 @@ impl<P: Pages> Store<P> {
 
     fn replay(
         mut server: Server<DurablePages<P>>,
-        (side, sequence): (Side, u64),
+        Road {
+            side,
+            sequence,
+            reached,
+        }: Road,
         other: Option<Vec<Root>>,
         noted: Noted,
         attempts: u32,
-    ) -> Recovered<P> {
+    ) -> Result<Recovered<P>, (P, Lost)> {
         if other.is_none() {
             // What it needs is not kept, so nobody may go by it any more.
             checkpoint::erase(server.pages_mut(), side.other());
@@ -245,15 +265,16 @@ impl<P: Pages> Store<P> {
         server.hold(&roots);
         let mut replayed = 0u64;
         let mut log = Log::behind(side, sequence);
+        let mut body = Vec::new();
         loop {
-            while let Some(record) = log.read(server.pages()) {
+            while let Some(record) = log.read(server.pages(), &mut body) {
                 note(&mut last, &server, log.sequence(), &record);
                 server.replay(&record);
                 replayed = replayed.saturating_add(1);
             }
             // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
             let mut next = Log::behind(log.side().other(), log.sequence());
-            match next.read(server.pages()) {
+            match next.read(server.pages(), &mut body) {
                 Some(record) if log.side() == side => {
                     note(&mut last, &server, next.sequence(), &record);
                     server.replay(&record);
@@ -262,6 +283,14 @@ impl<P: Pages> Store<P> {
                 }
                 _ => break,
             }
+        }
+        if log.sequence() != reached {
+            // A whole frame around what is no record: no damage does that. Clients may know of what follows.
+            let lost = Lost::State {
+                expected: Some(reached),
+                reached: Some(log.sequence()),
+            };
+            return Err((server.into_pages().into_pages(), lost));
         }
         let mut store = Store {
             server,
@@ -289,17 +318,20 @@ impl<P: Pages> Store<P> {
         store.server.end_of_replay();
         // Not in the place of the one that was read: until this one stands, it is all there is.
         store.checkpoint_on(side.other());
-        Recovered {
+        Ok(Recovered {
             store,
             publishing,
             last_records: in_short(&last),
             mark,
-        }
+        })
     }
 
     /// What the slots say became visible leaves the queues; what they leave open is returned.
     fn settle_slots(&mut self) -> Vec<(ConnectionId, u32)> {
-        let halves = slots::read(self.server.pages());
+        let mut halves: BTreeMap<ConnectionId, Vec<(usize, Slot)>> = BTreeMap::new();
+        for (place, slot) in slots::read(self.server.pages()) {
+            halves.entry(slot.connection).or_default().push((place, slot));
+        }
         let mut open = Vec::new();
         let connections: Vec<_> = self
             .server
@@ -307,9 +339,8 @@ impl<P: Pages> Store<P> {
             .map(|(id, state)| (id, state.resets, state.bytes_out))
             .collect();
         for (connection, resets, bytes_out) in connections {
-            let own = halves
-                .iter()
-                .filter(|(_, slot)| slot.connection == connection && slot.resets == resets);
+            let own = halves.get(&connection).map_or(&[][..], Vec::as_slice);
+            let own = own.iter().filter(|(_, slot)| slot.resets == resets);
             if let Some((place, _)) = own.clone().next() {
                 self.places.by_connection.insert(connection, *place);
                 self.places.next = self.places.next.max(place.saturating_add(1));
@@ -464,6 +495,12 @@ impl<P: Pages> Store<P> {
     #[cfg(test)]
     pub(crate) fn checkpoint_now(&mut self) {
         self.checkpoint();
+    }
+
+    /// A whole frame around these bytes.
+    #[cfg(test)]
+    pub(crate) fn log_bytes(&mut self, body: &[u8]) {
+        let _there_is_room = self.log.append(self.server.pages_mut(), body);
     }
 
     #[cfg(test)]
