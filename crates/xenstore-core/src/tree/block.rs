@@ -194,6 +194,15 @@ impl<'a> Node<'a> {
         block.get(16..)?.get(..length).filter(|_| flags & KIND == NODE)
     }
 
+    /// The permission entries of the node in a block, without a look at the rest: reading a tree back asks this of every one.
+    pub(super) fn permissions_in(block: &'a [u8]) -> Option<&'a [u8]> {
+        let flags = *block.get(2)?;
+        let permission_bytes = usize::from(*block.get(3)?).wrapping_mul(4);
+        let name_and_value = usize::from(u16_at(block, 12)?).checked_add(usize::from(u16_at(block, 14)?))?;
+        let rest = block.get(16..)?.get(name_and_value..)?;
+        rest.get(..permission_bytes).filter(|_| flags & KIND == NODE)
+    }
+
     pub(super) fn parse(block: &'a [u8]) -> Option<Node<'a>> {
         let flags = *block.get(2)?;
         if flags & KIND != NODE {
@@ -444,6 +453,7 @@ mod tests {
                 seal(&mut out, 99, crc32c);
                 let back = Node::parse(&out).unwrap();
                 assert_eq!(Node::name_in(&out), Some(node.name));
+                assert_eq!(Node::permissions_in(&out), Some(node.permissions));
                 assert_eq!(
                     alloc::format!("{:?}", Directory::of(&out).unwrap()),
                     alloc::format!("{directory:?}")

@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::arena::{Arena, block_at, place_of};
-use super::block::{self, Node};
+use super::block::{self, Directory, Node};
 use super::hash::NameHash;
 use super::index_block::IndexBlock;
 use super::memory::{CHUNK, Memory};
@@ -149,17 +149,17 @@ impl<M: Memory> Arena<M> {
                 let (chunk, end, block) = check(memory, id, location)?;
                 locations.set(id, location);
                 let length = block.len();
-                let node = Node::parse(block);
-                if node.is_none() && IndexBlock::parse(block).is_none() {
+                // What lies below a node, and who may do what there, is all that is asked here.
+                let permissions = Node::permissions_in(block).filter(|_| Directory::of(block).is_some());
+                if permissions.is_none() && IndexBlock::parse(block).is_none() {
                     return Err(Corrupt::Shape(id));
                 }
-                if let Some(node) = node.filter(|_| is_present) {
+                if let Some(permissions) = permissions.filter(|_| is_present) {
                     if above.0 != parent {
-                        let permissions =
-                            Node::parse(block_at(memory, locations.get(parent))).map(|node| node.permissions);
+                        let permissions = Node::permissions_in(block_at(memory, locations.get(parent)));
                         above = (parent, permissions.unwrap_or_default());
                     }
-                    if parent == NONE || node.permissions != above.1 {
+                    if parent == NONE || permissions != above.1 {
                         family.apart.try_reserve(1).map_err(|_| Corrupt::Memory)?;
                         family.apart.push((id, parent));
                     }
@@ -167,7 +167,7 @@ impl<M: Memory> Arena<M> {
                         *known = parent;
                     }
                 }
-                let owner = if node.is_some() { id } else { parent };
+                let owner = if permissions.is_some() { id } else { parent };
                 if let Some((live, fill)) = lives.get_mut(chunk as usize) {
                     (*live, *fill) = (live.saturating_add(length), end.max(*fill));
                 }
