@@ -66,8 +66,6 @@ pub struct Ready {
     kernel: PathBuf,
     /// More words for Xen's command line.
     xen_options: String,
-    /// See [`Machine::counts_instructions`].
-    pub counts_instructions: bool,
     /// dom0's initramfs without what differs from run to run.
     base: Vec<u8>,
 }
@@ -101,7 +99,6 @@ impl Ready {
             xen,
             kernel,
             xen_options: xen_options.to_owned(),
-            counts_instructions: false,
             base,
         })
     }
@@ -158,7 +155,7 @@ impl Ready {
             modules: vec![(file.clone(), options.to_owned())],
             memory: 512,
             disk: None,
-            counts_instructions: self.counts_instructions,
+            counts_instructions: false,
         };
         let log = self.log(name);
         let mut transcript = Transcript::default();
@@ -198,7 +195,7 @@ impl Ready {
             ],
             memory: overlay.size.machine,
             disk: None,
-            counts_instructions: self.counts_instructions,
+            counts_instructions: overlay.counts_instructions,
         })
     }
 
@@ -230,7 +227,7 @@ impl Ready {
                 ],
                 memory: Size::USUAL.machine,
                 disk: Some(disk.to_owned()),
-                counts_instructions: self.counts_instructions,
+                counts_instructions: false,
             };
             log = self.log(&format!("{name}-boot{}", index + 1));
             let (end, took) = machine.run(LIMITS, &log, |at, line| {

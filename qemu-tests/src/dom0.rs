@@ -84,6 +84,8 @@ pub struct Overlay<'a> {
     pub measure: bool,
     /// The machine.
     pub size: Size,
+    /// See [`Machine::counts_instructions`](crate::qemu::Machine::counts_instructions).
+    pub counts_instructions: bool,
     /// What dom0's root holds besides the base.
     pub extras: fn(&Parts) -> Result<Archive>,
     /// Set if a person reads the serial line: rows and columns of the terminal, in stty's words, or nothing if they are unknown.
@@ -103,6 +105,7 @@ impl<'a> Overlay<'a> {
             store_options: "",
             measure: false,
             size: Size::USUAL,
+            counts_instructions: false,
             extras: |_| Ok(Archive::default()),
             terminal: None,
         }

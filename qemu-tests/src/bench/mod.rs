@@ -132,10 +132,9 @@ pub fn run(options: &Options) -> Result<bool> {
         print!("{}", tables::all(&results));
         return Ok(true);
     }
-    let mut ready = Ready::prepare(options.xen, &options.xen_options)?;
-    ready.counts_instructions = !options.real_time && !host::usable_kvm();
+    let ready = Ready::prepare(options.xen, &options.xen_options)?;
     let mut results = Results {
-        machine: machine(options.xen, ready.counts_instructions),
+        machine: machine(options.xen, !options.real_time && !host::usable_kvm()),
         boots: Vec::new(),
     };
     println!("{}", results.machine);
@@ -173,6 +172,7 @@ fn boot(ready: &Ready, options: &Options, store: Store, number: u32) -> Result<B
     );
     let overlay = Overlay {
         size: SIZE,
+        counts_instructions: !options.real_time,
         extras,
         ..Overlay::new(&script, store, image.as_deref())
     };

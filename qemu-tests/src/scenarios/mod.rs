@@ -57,6 +57,8 @@ pub struct Scenario {
     measure: bool,
     /// The machine it needs.
     size: Size,
+    /// Where the machine is emulated, its time is the number of instructions, so that figures do not depend on what else the host does.
+    counts_instructions: bool,
     /// What dom0's root holds besides the base: programs, guests' kernels and configurations.
     extras: fn(&Parts) -> Result<Archive>,
     /// Looks closer at the transcript than the script could.
@@ -75,6 +77,7 @@ const PLAIN: Scenario = Scenario {
     only_by_name: false,
     measure: false,
     size: Size::USUAL,
+    counts_instructions: false,
     extras: |_| Ok(Archive::default()),
     judge: |_, _| {},
 };
@@ -146,6 +149,7 @@ impl Scenario {
             store_memory: self.store_memory,
             store_maximum: self.store_maximum,
             size: self.size,
+            counts_instructions: self.counts_instructions,
             extras: self.extras,
             ..Overlay::new(script, serving, image.as_deref())
         };

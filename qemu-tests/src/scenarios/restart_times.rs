@@ -14,6 +14,7 @@ pub const SCENARIO: Scenario = Scenario {
     store_options: "--debug-crash",
     // Nodes of this kind take about 100 bytes, the durable pages are half of the memory, and an eighth of them is for checkpoints.
     store_memory: 64,
+    counts_instructions: true,
     extras: ring_guests::extras,
     ..PLAIN
 };
