@@ -1,9 +1,9 @@
 //! The way from the root to a node, and a changed node at its end.
 //!
-//! An update writes anew what it must: the node that it is about, and above it every block that leads to it and that somebody else
-//! reaches, too: a snapshot, a checkpoint, the caller's other root. From the first block down that has one way to it only, nobody can
-//! see the difference: such a block is changed where it is, and what is above it stays as it is. So between two checkpoints and
-//! without open transactions most writes cost one block, however deep they are.
+//! From the root down, as long as each block has one reference only, nobody but the caller reaches it, and it is changed where it is.
+//! From the first one on that somebody else reaches, too (a snapshot, a checkpoint, another root of the caller), blocks are written anew
+//! up to the last of those before. So the first write below a node after a checkpoint copies the way down to there, and every later one
+//! costs the node's own block, however deep it is.
 
 use alloc::vec::Vec;
 
@@ -90,11 +90,8 @@ impl<M: Memory> Tree<M> {
     /// Writes `block` as the node at the end of the way, and above it what others reach, too. The root of what comes out: the one that
     /// the way began at, unless others hold that.
     pub(super) fn put_at_end(&mut self, trail: &Trail, block: Vec<u8>) -> Result<u32, Refused> {
-        let alone = trail
-            .above
-            .iter()
-            .take_while(|step| self.arena.is_sole(step.id))
-            .count();
+        let mut sole = trail.above.iter().map(|step| self.arena.is_sole(step.id));
+        let alone = sole.position(|sole| !sole).unwrap_or(trail.above.len());
         if alone == trail.above.len() && self.arena.is_sole(trail.end) {
             self.arena.replace(trail.end, block)?;
             return Ok(trail.start());

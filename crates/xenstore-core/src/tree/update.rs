@@ -1,10 +1,10 @@
 //! What changes a tree: each update writes the blocks that it must, from the node up (see `trail`).
 //!
 //! A root that others hold besides the caller stays as it is, and a new one comes out; one that the caller alone holds is changed, and
-//! comes out again. Either way what comes out has one reference more, which is the caller's, who releases the one it gave. What cannot be
-//! done (the parent is missing, the node exists already, a name is too long)
-//! and what memory does not suffice for gives the old root with one more reference; the server checks all of this
-//! before it decides to do something, so it happens only where the server or the memory is broken.
+//! comes out again. Either way what comes out has one reference more, which is the caller's, who releases the one it gave. What cannot
+//! be done (the parent is missing, the node exists already, a name is too long) and what memory does not suffice for gives the old root
+//! with one more reference; the server checks all of this before it decides to do something, so it happens only where the server or the
+//! memory is broken.
 
 use alloc::vec::Vec;
 
