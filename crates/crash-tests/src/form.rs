@@ -5,12 +5,13 @@
 //! found in this way, too: the list cannot be out of date.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::ser::{self, Serialize};
 use xenstore_core::Server;
-use xenstore_core::tree::{Memory, Root};
+use xenstore_core::tree::{Memory, Node, Root, Tree};
 
 /// Peaks between the last checkpoint and now are not remembered.
 pub const FORGOTTEN: (&str, [&str; 2]) = ("Maxima", ["memory", "outstanding"]);
@@ -39,12 +40,14 @@ pub struct Form<'a> {
 /// Everything that must be the same before and after a crash.
 pub fn canonical<M: Memory>(server: &Server<M>) -> Vec<u8> {
     let mut trees: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut digests = HashMap::new();
     let mut listed = Vec::new();
     let mut tree = |root: u32| {
         let next = trees.len() as u64;
         let number = *trees.entry(root).or_insert(next);
         if number == next {
-            list(server, root, &mut listed);
+            let top = server.tree().root_node(Root::from_id(root));
+            listed.push(digest(server.tree(), top, &mut digests));
         }
         number
     };
@@ -58,7 +61,7 @@ pub fn canonical<M: Memory>(server: &Server<M>) -> Vec<u8> {
     };
     let _never_fails = server.state().serialize(&mut form);
     let mut bytes = form.bytes;
-    bytes.extend(listed);
+    bytes.extend(listed.into_iter().flat_map(u64::to_le_bytes));
     bytes.extend(
         format!(
             "{:?} {} {}",
@@ -71,25 +74,23 @@ pub fn canonical<M: Memory>(server: &Server<M>) -> Vec<u8> {
     bytes
 }
 
-/// All nodes below a root in the order of their creation.
-fn list<M: Memory>(server: &Server<M>, root: u32, into: &mut Vec<u8>) {
-    let tree = server.tree();
-    let mut stack = vec![tree.root_node(Root::from_id(root))];
-    while let Some(node) = stack.pop() {
-        for part in [node.name().as_bytes(), node.value()] {
-            into.extend((part.len() as u32).to_le_bytes());
-            into.extend(part);
-        }
-        into.extend(node.generation().to_le_bytes());
-        for entry in node.permissions().iter() {
-            into.extend(entry.domid.0.to_le_bytes());
-            into.push(entry.access.letter() as u8);
-            into.push(u8::from(entry.ignored));
-        }
-        let first = stack.len();
-        stack.extend(tree.children(node));
-        into.extend(((stack.len() - first) as u32).to_le_bytes());
+/// A number for a node and all nodes below it, in the order of their creation. The trees of transactions have most of theirs in common:
+/// those are looked at once.
+fn digest<M: Memory>(tree: &Tree<M>, node: Node<'_>, known: &mut HashMap<u32, u64>) -> u64 {
+    if let Some(digest) = known.get(&node.id()) {
+        return *digest;
     }
+    let mut hasher = DefaultHasher::new();
+    (node.name(), node.value(), node.generation()).hash(&mut hasher);
+    for entry in node.permissions().iter() {
+        (entry.domid.0, entry.access.letter(), entry.ignored).hash(&mut hasher);
+    }
+    for child in tree.children(node) {
+        digest(tree, child, known).hash(&mut hasher);
+    }
+    let digest = hasher.finish();
+    known.insert(node.id(), digest);
+    digest
 }
 
 /// What is saved of this value, without one field (`Type.field`).

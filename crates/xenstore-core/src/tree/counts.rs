@@ -1,7 +1,8 @@
 //! How often each block is referred to, and which ids are free.
 //!
 //! One 32-bit word per id: a count; or, for ids that are free or whose block is doomed, a link of one of two lists that
-//! run through the words. So giving up a tree of any size needs no memory, and no step of it is long.
+//! run through the words. So giving up a tree of any size needs no memory, and no step of it is long. Ids that were never given out are
+//! in neither list: most of a table may be such ids, and a restart need not look at them.
 
 use alloc::vec::Vec;
 
@@ -25,6 +26,8 @@ pub(super) struct Counts {
     words: Vec<u32>,
     free: u32,
     free_count: u32,
+    /// From here on all ids are free and in no list.
+    unused: u32,
     doomed: u32,
     doomed_count: u32,
 }
@@ -35,6 +38,7 @@ impl Counts {
             words: Vec::new(),
             free: END,
             free_count: 0,
+            unused: 0,
             doomed: END,
             doomed_count: 0,
         }
@@ -47,16 +51,8 @@ impl Counts {
         if self.words.try_reserve_exact(more.max(self.words.len() / 8)).is_err() {
             return false;
         }
-        // The list runs upwards, so that ids are used up from below.
-        let first = u32::try_from(self.words.len()).unwrap_or(END);
-        let behind = self.free;
-        let links = (first..ids).map(|id| id.saturating_add(1));
-        self.words
-            .extend(links.map(|next| FREE | if next < ids { next } else { behind }));
-        if first < ids {
-            self.free = first;
-            self.free_count = self.free_count.saturating_add(ids.saturating_sub(first));
-        }
+        self.words.resize(ids.max(self.ids()) as usize, FREE | END);
+        self.free_count = self.free_count.saturating_add(u32::try_from(more).unwrap_or(0));
         true
     }
 
@@ -82,14 +78,19 @@ impl Counts {
 
     /// The id that [`Counts::take`] would give.
     pub(super) fn next_free(&self) -> Option<u32> {
-        if self.free == END { None } else { Some(self.free) }
+        let unused = Some(self.unused).filter(|id| *id < self.ids());
+        if self.free == END { unused } else { Some(self.free) }
     }
 
     /// Takes a free id; its count is 0.
     pub(super) fn take(&mut self) -> Option<u32> {
         let id = self.next_free()?;
         let word = self.words.get_mut(id as usize)?;
-        self.free = *word & LINK;
+        if self.free == END {
+            self.unused = id.saturating_add(1);
+        } else {
+            self.free = *word & LINK;
+        }
         self.free_count = self.free_count.saturating_sub(1);
         *word = 0;
         Some(id)
@@ -142,6 +143,7 @@ impl Counts {
         match self.words.get_mut(id as usize) {
             Some(word) if *word >= FREE => {
                 *word = 1;
+                self.unused = self.unused.max(id.saturating_add(1));
                 true
             }
             Some(word) => {
@@ -154,8 +156,9 @@ impl Counts {
 
     /// Builds the list of free ids anew.
     pub(super) fn relink(&mut self) {
-        let (mut free, mut count) = (END, 0u32);
-        for (id, word) in (0..self.ids()).zip(&mut self.words).rev() {
+        let unused = self.unused.min(self.ids());
+        let (mut free, mut count) = (END, self.ids().saturating_sub(unused));
+        for (id, word) in (0..unused).zip(&mut self.words).rev() {
             if *word >= FREE {
                 *word = FREE | free;
                 free = id;
@@ -189,7 +192,7 @@ mod tests {
         counts.free(1);
         assert!(counts.grow(4));
         assert_eq!(counts.free_count(), 2);
-        assert_eq!([counts.take(), counts.take(), counts.take()], [Some(3), Some(1), None]);
+        assert_eq!([counts.take(), counts.take(), counts.take()], [Some(1), Some(3), None]);
     }
 
     #[test]
