@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -181,8 +180,7 @@ fn found(client: &mut Client, own: usize) -> Nodes {
 }
 
 /// Keeps up to `ahead` requests in flight until the server goes.
-fn load(socket: &Path, own: usize, begin: usize, ahead: usize, answered_by_all: &AtomicUsize) -> Plan {
-    let mut client = Client::connect(socket);
+fn load(mut client: Client, own: usize, begin: usize, ahead: usize, answered_by_all: &AtomicUsize) -> Plan {
     let mut plan = Plan {
         own,
         sent: begin,
@@ -230,13 +228,14 @@ fn end_under_load(kills: usize, options: &[&str], end: fn(Daemon)) {
         let mut admin = daemon.client();
         let requests = admin.status("requests");
         let answered = AtomicUsize::new(0);
-        let socket = daemon.socket.clone();
+        // All before any begins: on a busy machine the end may come before the last of them would have connected.
+        let loads = begins.map(|begin| (daemon.client(), begin));
         let plans: Vec<Plan> = thread::scope(|scope| {
-            let (socket, answered) = (&socket, &answered);
-            let clients: Vec<_> = begins
-                .iter()
+            let answered = &answered;
+            let clients: Vec<_> = loads
+                .into_iter()
                 .enumerate()
-                .map(|(own, begin)| scope.spawn(move || load(socket, own, *begin, AHEAD, answered)))
+                .map(|(own, (client, begin))| scope.spawn(move || load(client, own, begin, AHEAD, answered)))
                 .collect();
             // Not always at the same point of the log and its checkpoints.
             while answered.load(Ordering::Relaxed) < 500 + kill * 331 % 3000 {
