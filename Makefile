@@ -106,7 +106,7 @@ test: check unit bed
 
 # Streams of the crash simulator: so many come to 10⁸ crash points. In the build that is delivered; `make test` has its million with every
 # arithmetic check. They take about two hours of one processor (all there are work).
-CRASH_SEEDS ?= 4000
+CRASH_SEEDS ?= 4200
 
 test-long: check unit image $(BED)
 	@echo "== every scenario on every Xen, in both forms"
