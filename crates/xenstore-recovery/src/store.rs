@@ -177,8 +177,8 @@ impl<P: Pages> Store<P> {
     /// The server that an earlier life left in its pages: the newest checkpoint that verifies, and every record since. Where
     /// that does not lead to the last record that clients may know of, or has led to nothing [`LIVES_BEFORE_OLDER`] times, the
     /// older checkpoint and the records of both logs: the same state by another road, if that still leads there. If neither gets
-    /// there, nothing is given back, rather than a state that was left behind. On failure the pages come back unchanged; after
-    /// [`Lost::Loop`] the count of lives begins anew.
+    /// there, nothing is given back, rather than a state that was left behind. On failure the pages come back as they were, but for
+    /// what nobody reads who begins there again; after [`Lost::Loop`] the count of lives begins anew.
     pub fn recover(pages: P) -> Result<Recovered<P>, (P, Lost)> {
         let mut pages = DurablePages::open(pages).map_err(|(pages, why)| (pages, Lost::Pages(why)))?;
         let attempts = desk::attempts(&pages).saturating_add(1);
@@ -230,7 +230,7 @@ impl<P: Pages> Store<P> {
                         sequence,
                         reached,
                     };
-                    return Self::replay(server, road, other, noted, attempts);
+                    return Self::replay(server, road, other, noted, (attempts, &before));
                 }
                 Err(unreadable) => pages = unreadable.memory,
             }
@@ -252,7 +252,7 @@ impl<P: Pages> Store<P> {
         }: Road,
         other: Option<Vec<Root>>,
         noted: Noted,
-        attempts: u32,
+        (attempts, before): (u32, &[u8]),
     ) -> Result<Recovered<P>, (P, Lost)> {
         if other.is_none() {
             // What it needs is not kept, so nobody may go by it any more.
@@ -290,6 +290,7 @@ impl<P: Pages> Store<P> {
                 expected: Some(reached),
                 reached: Some(log.sequence()),
             };
+            desk::put_attempts_back(server.pages_mut(), before);
             return Err((server.into_pages().into_pages(), lost));
         }
         let mut store = Store {
