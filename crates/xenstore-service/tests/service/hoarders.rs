@@ -7,6 +7,8 @@ use xenstore_wire::MessageType::{Mkdir, Read, ResetWatches, Rm, Watch, Write};
 
 /// What the default domain of 8 MiB has for the store (README, "Numbers").
 const DEFAULT_PAGES: usize = 3456 * 1024;
+/// And for its heap.
+const DEFAULT_HEAP: u64 = 3400 * 1024;
 const VALUE: usize = 1900;
 
 /// Writes values until there is no space. How many.
@@ -166,5 +168,27 @@ fn a_transaction_that_wrote_and_gave_up_its_snapshot_cannot_be_committed() {
     assert_eq!(bed.commit(5, transaction), "!EAGAIN");
     assert_eq!(bed.ask(5, Read, 0, "a|"), "!ENOENT");
     assert_eq!(bed.ask(5, Write, 0, "a|mine"), "OK|");
+    bed.check();
+}
+
+#[test]
+fn three_hundred_guests_have_a_watch_each_and_are_told() {
+    let mut bed = Bed::with(Configuration::default(), DEFAULT_PAGES);
+    bed.host.heap.set(DEFAULT_HEAP);
+    let guests = 1..=300;
+    for domid in guests.clone() {
+        bed.start(domid);
+        // What programs in dom0 watch of it.
+        for token in ["console", "devices"] {
+            let watch = format!("/local/domain/{domid}|{token}-{domid}|");
+            assert_eq!(bed.ask(0, Watch, 0, &watch), "OK|");
+        }
+        assert_eq!(bed.ask(domid, Watch, 0, "go|t|"), "OK|", "{domid}");
+    }
+    for domid in guests {
+        let _first = bed.events(domid);
+        assert_eq!(bed.ask(0, Write, 0, &format!("/local/domain/{domid}/go|1")), "OK|");
+        assert_eq!(bed.events(domid), ["go t"]);
+    }
     bed.check();
 }
