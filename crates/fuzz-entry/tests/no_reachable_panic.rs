@@ -71,6 +71,12 @@ const KNOWN: &[(&str, &str, usize, &str)] = &[
         1,
         "it was just made longer by as many bytes",
     ),
+    (
+        "xenstore-core/src/overlay.rs",
+        ".copy_from_slice(",
+        1,
+        "the target is cut to the source's length, or there is none",
+    ),
     ("xenstore-core/src/tree/arena.rs", "assert!(", 1, "in a constant"),
     ("xenstore-recovery/src/note.rs", "assert!(", 1, "in a constant"),
     (

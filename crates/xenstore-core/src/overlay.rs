@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 use core::ops::Bound;
 
 use xenstore_wire::{Path, PathBuf, Permissions};
@@ -100,10 +101,51 @@ impl<'v> Found<'v> {
     }
 }
 
+/// The longest path that is kept of what was looked for, in bytes: that of a device's key, and some more.
+const SEEN_PATH: usize = 64;
+
+/// A place in the tree that was looked for, and what is there.
+#[derive(Clone, Copy)]
+struct Seen<'s> {
+    path: [u8; SEEN_PATH],
+    length: usize,
+    node: Option<Node<'s>>,
+}
+
+/// The last two of them: making a node, a request asks for it and its parent again and again.
+#[derive(Default)]
+struct LastTwo<'s> {
+    last: Option<Seen<'s>>,
+    before: Option<Seen<'s>>,
+}
+
+impl<'s> LastTwo<'s> {
+    /// What is at this path; none: that was not looked for lately.
+    fn of(&self, path: Path<'_>) -> Option<Option<Node<'s>>> {
+        let path = path.as_str().as_bytes();
+        let mut both = [&self.last, &self.before].into_iter().flatten();
+        let seen = both.find(|seen| seen.path.get(..seen.length) == Some(path))?;
+        Some(seen.node)
+    }
+
+    fn note(&mut self, path: Path<'_>, node: Option<Node<'s>>) {
+        let from = path.as_str().as_bytes();
+        let mut path = [0; SEEN_PATH];
+        if let Some(to) = path.get_mut(..from.len()) {
+            to.copy_from_slice(from);
+            let length = from.len();
+            self.before = self.last.replace(Seen { path, length, node });
+        }
+    }
+}
+
 /// A tree with changes over it.
 pub(crate) struct View<'s, M: Memory> {
     tree: &'s Tree<M>,
     base: Root,
+    /// Something was looked for in the tree. Most requests do so once, and for them nothing is kept.
+    looked: Cell<bool>,
+    seen: RefCell<Option<Box<LastTwo<'s>>>>,
     changed: BTreeMap<PathBuf, Entry>,
     /// Nodes made so far.
     made: u32,
@@ -114,6 +156,8 @@ impl<'s, M: Memory> View<'s, M> {
         View {
             tree,
             base,
+            looked: Cell::new(false),
+            seen: RefCell::new(None),
             changed: BTreeMap::new(),
             made: 0,
         }
@@ -130,7 +174,7 @@ impl<'s, M: Memory> View<'s, M> {
 
     pub fn find(&self, path: Path<'_>) -> Option<Found<'_>> {
         if self.changed.is_empty() {
-            return self.tree.find(self.base, path).map(Found::Tree);
+            return self.in_tree(path).map(Found::Tree);
         }
         if let Some(entry) = self.changed.get(path.as_str()) {
             return entry.node.as_ref().map(Found::Changed);
@@ -141,7 +185,26 @@ impl<'s, M: Memory> View<'s, M> {
         {
             return None;
         }
-        self.tree.find(self.base, path).map(Found::Tree)
+        self.in_tree(path).map(Found::Tree)
+    }
+
+    /// What the tree below has at this path. It does not change while the view lives.
+    fn in_tree(&self, path: Path<'_>) -> Option<Node<'s>> {
+        let looked_before = self.looked.replace(true);
+        let (true, Ok(mut seen)) = (looked_before, self.seen.try_borrow_mut()) else {
+            return self.tree.find(self.base, path);
+        };
+        let lately = seen.get_or_insert_default();
+        if let Some(seen) = lately.of(path) {
+            return seen;
+        }
+        let parent = path.parent().and_then(|parent| lately.of(parent));
+        let node = match parent {
+            Some(parent) => parent.and_then(|parent| self.tree.child(parent, path.name())),
+            None => self.tree.find(self.base, path),
+        };
+        lately.note(path, node);
+        node
     }
 
     /// The node itself or the nearest one above it that exists. `/` always does.
@@ -156,7 +219,7 @@ impl<'s, M: Memory> View<'s, M> {
         let hidden = path
             .ancestors()
             .any(|above| self.changed.get(above.as_str()).is_some_and(|entry| entry.hides));
-        if !hidden && let Some(node) = self.tree.find(self.base, path) {
+        if !hidden && let Some(node) = self.in_tree(path) {
             for child in self.tree.children(node) {
                 let Ok(below) = PathBuf::join(path, child.name()) else {
                     continue;
