@@ -88,6 +88,11 @@ impl QueuedMessage {
     pub(crate) fn memory(&self) -> usize {
         Self::memory_of(self.bytes.len())
     }
+
+    /// Its length, if it is a reply.
+    fn reply_bytes(&self) -> usize {
+        if self.event { 0 } else { self.bytes.len() }
+    }
 }
 
 /// What a client has still to be told, first things first. Replies are bounded by the limit `outstanding`, events by the limit
@@ -103,6 +108,9 @@ pub struct OutQueue {
     head_sent: usize,
     /// The memory of all messages, the visible part of the head included.
     bytes: usize,
+    /// Bytes of the replies among them.
+    #[serde(skip)]
+    replies: usize,
     /// Fingerprint and number of each event: of each new one it is asked whether it waits already, and there may be thousands.
     #[serde(skip)]
     events: BTreeSet<(u64, u64)>,
@@ -126,7 +134,9 @@ impl From<SavedQueue> for OutQueue {
             bytes,
         } = saved;
         let events = messages.iter().filter(|(_, message)| message.event);
+        let replies = messages.iter().map(|(_, message)| message.reply_bytes());
         OutQueue {
+            replies: replies.fold(0, usize::saturating_add),
             events: events
                 .map(|(number, message)| (fingerprint(&message.bytes), *number))
                 .collect(),
@@ -152,6 +162,13 @@ impl OutQueue {
     /// The memory they are charged with, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of replies that are not visible yet.
+    pub(crate) fn unread_replies(&self) -> usize {
+        let head_is_reply = self.messages.front().is_some_and(|(_, message)| !message.event);
+        self.replies
+            .saturating_sub(if head_is_reply { self.head_sent } else { 0 })
     }
 
     /// Copies the next bytes of the stream into `out` and says how many there were.
@@ -214,14 +231,19 @@ impl OutQueue {
         self.messages.iter().filter_map(|(_, message)| message.cause)
     }
 
-    /// What [`OutQueue::bytes`] must say.
-    pub(crate) fn bytes_recounted(&self) -> usize {
-        let sizes = self.messages.iter().map(|(_, message)| message.memory());
-        sizes.fold(0, usize::saturating_add)
+    /// What is kept of the messages' sizes is what they come to.
+    pub(crate) fn adds_up(&self) -> bool {
+        let mut sums = (0usize, 0usize);
+        for (_, message) in &self.messages {
+            sums.0 = sums.0.saturating_add(message.memory());
+            sums.1 = sums.1.saturating_add(message.reply_bytes());
+        }
+        sums == (self.bytes, self.replies)
     }
 
     pub(crate) fn push(&mut self, message: QueuedMessage) {
         self.bytes = self.bytes.saturating_add(message.memory());
+        self.replies = self.replies.saturating_add(message.reply_bytes());
         if message.event {
             self.events.insert((fingerprint(&message.bytes), self.next));
         }
@@ -232,7 +254,7 @@ impl OutQueue {
     /// Advances by `count` visible bytes; the causes of the messages that are through come out.
     pub(crate) fn advance(&mut self, count: usize, mut through: impl FnMut(Cause)) {
         let mut left = count;
-        while let Some((number, message)) = self.messages.front() {
+        while let Some((_, message)) = self.messages.front() {
             let rest = message.bytes.len().saturating_sub(self.head_sent);
             if rest > left {
                 self.head_sent = self.head_sent.saturating_add(left);
@@ -240,23 +262,24 @@ impl OutQueue {
             }
             left = left.saturating_sub(rest);
             self.head_sent = 0;
-            self.bytes = self.bytes.saturating_sub(message.memory());
-            if message.event {
-                self.events.remove(&(fingerprint(&message.bytes), *number));
-            }
-            if let Some(cause) = message.cause {
+            if let Some(cause) = self.take_out(0).and_then(|message| message.cause) {
                 through(cause);
             }
-            self.messages.pop_front();
         }
     }
 
     /// Takes out the message with this number; its cause comes out.
     pub(crate) fn remove(&mut self, number: u64) -> Option<QueuedMessage> {
-        let index = self.index_of(number)?;
-        let (_, message) = self.messages.remove(index)?;
+        self.take_out(self.index_of(number)?)
+    }
+
+    fn take_out(&mut self, index: usize) -> Option<QueuedMessage> {
+        let (number, message) = self.messages.remove(index)?;
         self.bytes = self.bytes.saturating_sub(message.memory());
-        self.events.remove(&(fingerprint(&message.bytes), number));
+        self.replies = self.replies.saturating_sub(message.reply_bytes());
+        if message.event {
+            self.events.remove(&(fingerprint(&message.bytes), number));
+        }
         Some(message)
     }
 
@@ -268,15 +291,19 @@ impl OutQueue {
             }
         }
         self.head_sent = 0;
-        self.bytes = 0;
+        (self.bytes, self.replies) = (0, 0);
         self.events.clear();
     }
 }
 
 /// Bytes that may wait for a socket client before its further requests are left unread, and with them its replies unmade:
-/// about sixteen of the longest replies. A ring has the quotas of its domain for that, and the privileged domain's ring one
-/// client that always reads, its kernel.
+/// about sixteen of the longest replies.
 pub const SOCKET_UNREAD_REPLIES: usize = 64 * 1024;
+
+/// Bytes of replies that may wait for a ring client before its further requests are left in its ring: about one of the longest, or two
+/// hundred short ones. The ring has room for a kilobyte, so what is made beyond that only waits here, beside that of a thousand others. What it
+/// is told of unasked does not count: a client that takes no events is still heard, as far as the quotas of its domain let it.
+pub const RING_UNREAD_REPLIES: usize = 4096;
 
 /// Bytes that may wait for a socket client at all. Events come without being asked for, so a client that watches and does not
 /// read would take all memory; it is cut off instead. About 17,000 events.
@@ -368,9 +395,12 @@ impl Connection {
         !self.transactions.is_empty() && self.queue.is_empty()
     }
 
-    /// A socket client that has left so much unread that its requests wait.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.channel == Channel::Socket && self.queue.bytes() >= SOCKET_UNREAD_REPLIES
+    /// It has left so much unread that its requests wait until it has read some of it.
+    pub fn is_behind(&self) -> bool {
+        match self.channel {
+            Channel::Ring { .. } => self.queue.unread_replies() >= RING_UNREAD_REPLIES,
+            Channel::Socket => self.queue.bytes >= SOCKET_UNREAD_REPLIES,
+        }
     }
 
     /// Lives of the server that ended while the next bytes of this client were in hand: see [`crate::InHand`].

@@ -85,7 +85,8 @@ mod watch_requests;
 pub use account::Account;
 pub use conflict::{ConflictFigures, ConflictLimits};
 pub use connection::{
-    Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage, SOCKET_UNREAD_MOST, SOCKET_UNREAD_REPLIES,
+    Connection, ConnectionId, Epoch, Fault, OutQueue, QueuedMessage, RING_UNREAD_REPLIES, SOCKET_UNREAD_MOST,
+    SOCKET_UNREAD_REPLIES,
 };
 pub use crash::{Armed, Step, Strike};
 pub use domain::{Domain, Warned};

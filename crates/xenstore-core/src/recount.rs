@@ -105,7 +105,7 @@ impl<M: Memory> Server<M> {
                     ));
                 }
             }
-            if connection.queue.bytes() != connection.queue.bytes_recounted() {
+            if !connection.queue.adds_up() {
                 wrong.push(format!("check: the queue of domain {domid} is of another size"));
             }
             if connection.deadline != connection.queue.next_deadline() {

@@ -235,7 +235,7 @@ impl<M: Memory> Server<M> {
     }
 
     /// Requests of this connection may be taken: it is not ignored, does not wait for an action, and is below the limits
-    /// at which C xenstored stops reading a ring (`outstanding`, `memory`), or at which a socket client must read first,
+    /// at which C xenstored stops reading a ring (`outstanding`, `memory`), or at which a client must read first,
     /// and has not made too many commits of others fail. At its memory limit a client is heard nevertheless while it has
     /// transactions open and nothing waiting: ending them is the way back, and in C, which does not hear it, there is none.
     pub fn may_read(&self, id: ConnectionId) -> bool {

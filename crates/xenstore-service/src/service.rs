@@ -38,6 +38,8 @@ struct Client<L> {
     taken: u32,
     /// Waits in the list of those that have something to do.
     queued: bool,
+    /// More requests are there; they wait until it has read some of its replies.
+    behind: bool,
     /// For the notification: what the incomplete message lacks, if nothing else was consumed.
     lacking: Option<u32>,
 }
@@ -348,6 +350,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
             credit: 0,
             taken: 0,
             queued: false,
+            behind: false,
             lacking: None,
         };
         self.clients.insert(connection, client);

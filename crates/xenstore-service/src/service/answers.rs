@@ -45,7 +45,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     }
 
     /// Fills the client's ring from its queue, until one is full or the other empty.
-    fn publish(&mut self, durable: &Durable, connection: ConnectionId) {
+    pub(super) fn publish(&mut self, durable: &Durable, connection: ConnectionId) {
         let mut buffer = core::mem::take(&mut self.outgoing);
         self.publish_through(&mut buffer, durable, connection);
         self.outgoing = buffer;
@@ -89,9 +89,21 @@ impl<M: Machine, P: Pages> Service<M, P> {
             let shown = u32::try_from(client.link.publish_in_steps(bytes, &mut between)).unwrap_or(0);
             self.store.reached(Step::Published);
             self.store.published(connection, shown);
+            self.go_on_if_read(connection);
             if shown < planned {
                 return activate(&mut self.clients, &mut self.active, connection);
             }
+        }
+    }
+
+    /// A client that has read enough is heard again.
+    fn go_on_if_read(&mut self, connection: ConnectionId) {
+        let state = self.store.server().connection(connection);
+        if let Some(client) = self.clients.get_mut(&connection).filter(|client| client.behind)
+            && !state.is_some_and(Connection::is_behind)
+        {
+            client.behind = false;
+            activate(&mut self.clients, &mut self.active, connection);
         }
     }
 

@@ -50,9 +50,22 @@ impl<M: Machine, P: Pages> Service<M, P> {
             LinkState::Broken(fault) => return self.take(Input::Misbehaved { connection, fault }),
             LinkState::Closed => return self.take(Input::Disconnected { connection }),
         };
-        if !state.queue.is_empty() && writable > 0 {
-            self.touched.insert(connection);
+        if !state.queue.is_empty() {
+            if writable > 0 {
+                self.touched.insert(connection);
+                // What its requests wait for goes first, so that one notification is enough for that and for what they bring.
+                if core::mem::take(&mut client.behind) {
+                    let durable = self.store.seal();
+                    self.publish(&durable, connection);
+                }
+            }
+            if self.waits_for_reader(connection, readable) {
+                return;
+            }
         }
+        let Some(client) = self.clients.get_mut(&connection) else {
+            return;
+        };
         if readable == 0 {
             client.credit = 0;
             return;
@@ -63,16 +76,27 @@ impl<M: Machine, P: Pages> Service<M, P> {
             QUANTUM
         };
         client.credit = client.credit.saturating_add(share);
-        client.lacking = None;
+        (client.behind, client.lacking) = (false, None);
         self.stalled.remove(&connection);
         self.held.remove(&connection);
         self.take_requests(connection, readable);
         self.touched.insert(connection);
         // Taken bytes become visible with the end of the round; then the client is looked at again, because what it wrote
         // while we worked may have come without an event. One that is over its limits is looked at when it is below them.
-        if !self.stalled.contains(&connection) && !self.held.contains_key(&connection) {
+        let behind = self.clients.get(&connection).is_some_and(|client| client.behind);
+        if !behind && !self.stalled.contains(&connection) && !self.held.contains_key(&connection) {
             activate(&mut self.clients, &mut self.active, connection);
         }
+    }
+
+    /// It has to read replies before these bytes of requests are taken: then its own publishing brings it back.
+    fn waits_for_reader(&mut self, connection: ConnectionId, readable: u32) -> bool {
+        let state = self.store.server().connection(connection);
+        let behind = readable > 0 && state.is_some_and(Connection::is_behind);
+        if let Some(client) = self.clients.get_mut(&connection) {
+            client.behind = behind;
+        }
+        behind
     }
 
     fn take_requests(&mut self, connection: ConnectionId, readable: u32) {
@@ -86,7 +110,9 @@ impl<M: Machine, P: Pages> Service<M, P> {
                 return;
             }
             if !self.store.server().may_read(connection) {
-                self.stalled.insert(connection);
+                if !self.waits_for_reader(connection, left) {
+                    self.stalled.insert(connection);
+                }
                 return;
             }
             let mut message = core::mem::take(&mut self.message);

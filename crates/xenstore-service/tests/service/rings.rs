@@ -1,6 +1,7 @@
 //! What a client's ring sees: notifications, long and broken messages, new beginnings, misbehaviour, other clients' delays.
 
 use crate::bed::Bed;
+use xenstore_core::RING_UNREAD_REPLIES;
 use xenstore_ring::{SharedPage, offset};
 use xenstore_wire::MessageType::{Read, Rm, TransactionStart, Watch, Write};
 
@@ -197,6 +198,58 @@ fn a_guest_that_reads_nothing_stalls_itself_alone() {
     bed.guests.get_mut(&5).unwrap().deaf = false;
     bed.settle();
     assert_eq!(bed.messages(5).len(), 200);
+}
+
+#[test]
+fn answers_that_nobody_takes_are_not_made() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    let big = "x".repeat(1500);
+    bed.ask(0, Write, 0, &format!("/local/domain/5/big|{big}"));
+    bed.guests.get_mut(&5).unwrap().deaf = true;
+    for number in 0..12 {
+        bed.send(5, Read, 0, "big|");
+        bed.send(5, Write, 0, &format!("number|{number}"));
+    }
+    bed.settle();
+    let id = bed.connection_of(5).unwrap();
+    let waiting = |bed: &Bed| bed.service().server().connection(id).unwrap().queue.bytes();
+    // The ring's kilobyte of the first one is counted until all of it is there.
+    let some = RING_UNREAD_REPLIES..2 * RING_UNREAD_REPLIES;
+    assert!(some.contains(&waiting(&bed)), "{}", waiting(&bed));
+    // The rest is still asked in the ring, and a life later, too.
+    bed.restart();
+    bed.settle();
+    assert!(some.contains(&waiting(&bed)), "{}", waiting(&bed));
+    bed.guests.get_mut(&5).unwrap().deaf = false;
+    let before = notified(&bed, 5);
+    bed.settle();
+    let answers = bed.messages(5);
+    assert!(answers.iter().map(|answer| answer.request).is_sorted());
+    let texts: Vec<String> = answers.iter().map(|answer| answer.text()).collect();
+    assert_eq!(texts, [big.as_str(), "OK|"].repeat(12));
+    assert_eq!(bed.ask(0, Read, 0, "/local/domain/5/number|"), "11");
+    // One for each kilobyte of the ring, as if all of it had lain ready.
+    let kilobytes = 12 * (1500 + 16 + 3 + 16) / 1024 + 1;
+    assert!(
+        notified(&bed, 5) - before <= kilobytes,
+        "{}",
+        notified(&bed, 5) - before
+    );
+}
+
+#[test]
+fn events_that_nobody_takes_do_not_keep_a_client_from_being_heard() {
+    let mut bed = Bed::new();
+    bed.start(5);
+    assert_eq!(bed.ask(5, Watch, 0, "x|t|"), "OK|");
+    bed.guests.get_mut(&5).unwrap().deaf = true;
+    for number in 0..100 {
+        bed.ask(0, Write, 0, &format!("/local/domain/5/x/{number}|{}", "v".repeat(60)));
+    }
+    bed.send(5, Write, 0, "heard|yes");
+    bed.settle();
+    assert_eq!(bed.ask(0, Read, 0, "/local/domain/5/heard|"), "yes");
 }
 
 #[test]
