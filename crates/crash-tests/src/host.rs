@@ -707,4 +707,8 @@ impl Tested for Engine {
     fn ended(&mut self) -> bool {
         std::mem::take(&mut self.ended)
     }
+
+    fn lives_end(&self) -> bool {
+        true
+    }
 }

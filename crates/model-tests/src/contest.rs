@@ -51,6 +51,8 @@ pub struct Contest<E = Engine> {
     roads: Vec<Model>,
     /// Whose counts are asked for next.
     asked: u16,
+    /// Who has asked to begin anew without having begun, and how often it had begun anew before.
+    asked_unused: BTreeMap<u16, u64>,
     /// Lines of the server's log.
     log: Vec<String>,
 }
@@ -98,6 +100,7 @@ impl<E: Tested> Contest<E> {
             coverage: Coverage::default(),
             roads: Vec::new(),
             asked: 0,
+            asked_unused: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -196,6 +199,7 @@ impl<E: Tested> Contest<E> {
     }
 
     fn request(&mut self, domid: u16, within: Within, kind: u32, payload: &[u8], first: Option<u16>) -> Checked {
+        self.uncounted_resets();
         let heard = self.model.may_read(domid);
         if !self.model.is_connected(domid) || self.model.is_ignored(domid) || !heard && self.model.pending().is_some() {
             return Ok(());
@@ -307,9 +311,13 @@ impl<E: Tested> Contest<E> {
 
     fn link(&mut self, domid: u16, event: LinkEvent, torn: u8) -> Checked {
         // That a stream begins anew which has not begun cannot be seen.
-        let unseen = event == LinkEvent::Reset && torn == 0 && self.model.is_unused(domid);
+        let unused = torn == 0 && self.model.is_unused(domid);
+        let unseen = event == LinkEvent::Reset && unused;
         if !self.model.is_connected(domid) || unseen {
             return Ok(());
+        }
+        if unused && event == LinkEvent::Reconnect && self.engine.lives_end() {
+            self.asked_unused.insert(domid, self.model.resets(domid));
         }
         if torn > 0 && self.model.may_read(domid) {
             let header = Header {
@@ -333,6 +341,22 @@ impl<E: Tested> Contest<E> {
         );
         self.partial_is_gone(domid);
         self.compare_seen("a link")
+    }
+
+    /// Where a life ends before it has noted the wish of a client that has nothing to forget, the next one takes that for the end of the
+    /// restart before it, does what is asked, and counts nothing.
+    fn uncounted_resets(&mut self) {
+        let (engine, model) = (&self.engine, &mut self.model);
+        self.asked_unused.retain(|&domid, &mut before| {
+            let done = model.resets(domid) != before;
+            let mut connections = engine.server().connections();
+            let counted = connections.find(|(_, state)| state.domid.0 == domid);
+            if model.resets(domid) == before + 1 && counted.is_some_and(|(_, state)| u64::from(state.resets) == before)
+            {
+                model.reset_was_not_counted(domid);
+            }
+            !done
+        });
     }
 
     fn too_long(&mut self, domid: u16) -> Checked {
@@ -416,6 +440,7 @@ impl<E: Tested> Contest<E> {
 
     /// All that the test knows how to compare.
     fn compare_all(&mut self) -> Checked {
+        self.uncounted_resets();
         let (model, server) = (self.model.known(), known(self.engine.server()));
         self.same(
             "the connections",

@@ -234,6 +234,11 @@ pub trait Tested {
     fn ended(&mut self) -> bool {
         false
     }
+
+    /// Lives of the server end by themselves.
+    fn lives_end(&self) -> bool {
+        false
+    }
 }
 
 /// What the hypervisor says of a domain with this life.

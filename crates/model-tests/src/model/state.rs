@@ -86,6 +86,18 @@ impl Model {
         }
     }
 
+    /// How often the streams of a connection began anew.
+    pub fn resets(&self, domid: u16) -> u64 {
+        self.connection(domid).map_or(0, |connection| connection.resets)
+    }
+
+    /// The last reset of a connection was not counted.
+    pub fn reset_was_not_counted(&mut self, domid: u16) {
+        if let Some(connection) = self.connection_mut(domid) {
+            connection.resets -= 1;
+        }
+    }
+
     /// Nothing was sent or shown since the client's streams began.
     pub fn is_unused(&self, domid: u16) -> bool {
         let connection = self.connection(domid);
