@@ -245,7 +245,8 @@ impl Checker {
         }
         let (of, place) = self.layout.place(at);
         if of == self.log.0 {
-            while let Some((record, length)) = self.next_record() {
+            while let Some((mut record, length)) = self.next_record() {
+                assert!(self.shadow.make_whole(&mut record), "a record of another store");
                 self.shadow.apply(&record);
                 self.sequence += 1;
                 self.last_record = Some(self.log);

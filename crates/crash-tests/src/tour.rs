@@ -69,6 +69,7 @@ pub fn tour(seed: u64) -> (Settings, Vec<Step>) {
     for bytes in [Some(40), None] {
         tour.steps.push(Step::Room { domid: SLOW, bytes });
     }
+    tour.long_answers();
     tour.wait();
     tour.steps.push(Step::Pass(TOO_LONG));
     tour.steps.push(Step::Compare);
@@ -104,6 +105,32 @@ impl Tour {
         let bytes = Some(0);
         self.steps.push(Step::Room { domid: SLOW, bytes });
         self.ask(0, Write, "/shared/a|waits|");
+    }
+
+    /// Long answers that wait while what they show changes and goes, one behind the other, and in a transaction.
+    fn long_answers(&mut self) {
+        self.steps.push(Step::Room {
+            domid: SLOW,
+            bytes: Some(0),
+        });
+        self.ask(0, Mkdir, "/shared/long|");
+        self.ask(0, SetPerms, "/shared/long|r0|");
+        for letter in ["a", "b", "c"] {
+            self.ask(0, Write, &format!("/shared/long|{}", letter.repeat(300)));
+            self.ask(0, Write, &format!("/shared/long/{}|", letter.repeat(60)));
+            self.ask(SLOW, Read, "/shared/long|");
+            self.ask(SLOW, Directory, "/shared/long|");
+        }
+        self.ask(SLOW, TransactionStart, "|");
+        self.inside(SLOW, Read, "/shared/long|", None);
+        self.ask(0, Rm, "/shared/long|");
+        self.inside(SLOW, Read, "/shared/long|", None);
+        self.inside(SLOW, TransactionEnd, "F|", None);
+        self.ask(SLOW, Read, "/shared/long|");
+        for bytes in [Some(100), None] {
+            self.steps.push(Step::Restart);
+            self.steps.push(Step::Room { domid: SLOW, bytes });
+        }
     }
 
     /// Every request, and what it needs to do something.

@@ -9,8 +9,10 @@ mod transactions;
 pub(crate) use charges::{Used, watch_bytes};
 pub(crate) use transactions::transaction;
 
+use xenstore_wire::{HEADER_SIZE, Header, PAYLOAD_MAX, PathBuf};
+
 use crate::domain::Maxima;
-use crate::record::{Change, NodeChange, Place, Record};
+use crate::record::{Change, NodeChange, Output, Place, Record, Shown};
 use crate::server::Server;
 use crate::tree::{Memory, NewNode, Root};
 use crate::watch::Watch;
@@ -34,11 +36,43 @@ impl<M: Memory> Server<M> {
     }
 
     /// As [`Server::apply`], for a record of an earlier life. What became visible between two records is not in the log, so
-    /// that queues grow meanwhile; [`Server::end_of_replay`] ends that.
-    pub fn replay(&mut self, record: &Record) {
-        self.replaying = true;
-        self.apply(record);
-        self.replaying = false;
+    /// that queues grow meanwhile; [`Server::end_of_replay`] ends that. False, and nothing is applied, if the record cannot be
+    /// made whole: see [`Server::make_whole`].
+    #[must_use]
+    pub fn replay(&mut self, record: &mut Record) -> bool {
+        let whole = self.make_whole(record);
+        if whole {
+            self.replaying = true;
+            self.apply(record);
+            self.replaying = false;
+        }
+        whole
+    }
+
+    /// Gives a record that was read back, and is the next to be applied, the payloads that it was written down without
+    /// ([`Output::shown`]). False if it shows what is not in the store: then it is no record of this one.
+    #[must_use]
+    pub fn make_whole(&self, record: &mut Record) -> bool {
+        record.outputs.iter_mut().all(|output| self.show_again(output))
+    }
+
+    /// Puts the payload behind the header of a reply that was written down without it.
+    fn show_again(&self, output: &mut Output) -> bool {
+        let Some(shown) = &output.shown else { return true };
+        let bytes = &mut output.message.bytes;
+        let Some(header) = bytes.first_chunk::<HEADER_SIZE>().map(Header::parse) else {
+            return false;
+        };
+        let find = |path: &PathBuf| self.tree.find(self.current(), path.as_path());
+        match shown {
+            Shown::Value(path) => {
+                bytes.extend_from_slice(find(path).map_or(&[][..], |node| node.value()));
+            }
+            Shown::Children(path) => {
+                let _all = find(path).is_some_and(|node| self.tree.append_names(node, 0, PAYLOAD_MAX, bytes));
+            }
+        }
+        usize::try_from(header.length).ok() == bytes.len().checked_sub(HEADER_SIZE)
     }
 
     /// All records are replayed, and the queues are what they were at the end of that life. Peaks of memory and of outstanding

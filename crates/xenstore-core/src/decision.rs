@@ -17,7 +17,7 @@ use crate::heap::{self, Cost};
 use crate::input::{Time, World};
 use crate::overlay::View;
 use crate::policy::Caller;
-use crate::record::{Action, Change, NodeChange, Output, Place, Record};
+use crate::record::{Action, Change, NodeChange, Output, Place, Record, Shown, WORTH_NAMING};
 use crate::server::Server;
 use crate::told::Told;
 use crate::transaction::{Facets, Transaction, Write};
@@ -67,6 +67,8 @@ pub(crate) struct Decision<'s, M: Memory> {
     kept: Vec<Change>,
     changes: Vec<Change>,
     pub outputs: Vec<Output>,
+    /// What the reply shows of the store, if it is long.
+    pub shown: Option<Shown>,
     /// How many messages and bytes each connection is told.
     pub told: Told,
     /// Events that are not told because the same one waits.
@@ -108,6 +110,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             kept: Vec::new(),
             changes: Vec::new(),
             outputs: Vec::new(),
+            shown: None,
             told: Told::default(),
             merged: 0,
             dropped: 0,
@@ -141,7 +144,10 @@ impl<'s, M: Memory> Decision<'s, M> {
         let mut first_event = None;
         let outcome = match outcome {
             // XSA-72: nothing longer than a payload may be sent. What the request did stays done, as in C.
-            Ok(Answer::Reply(payload)) if payload.len() > PAYLOAD_MAX => Ok((MessageType::Error, error(Errno::E2BIG))),
+            Ok(Answer::Reply(payload)) if payload.len() > PAYLOAD_MAX => {
+                self.shown = None;
+                Ok((MessageType::Error, error(Errno::E2BIG)))
+            }
             Ok(Answer::Reply(payload)) => Ok((
                 MessageType::from_wire(header.kind).unwrap_or(MessageType::Error),
                 payload,
@@ -179,6 +185,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
+        self.shown = None;
         self.told.clear();
         (self.merged, self.dropped) = (0, 0);
         self.short_of_memory.clear();
@@ -205,13 +212,29 @@ impl<'s, M: Memory> Decision<'s, M> {
             deadline: None,
             cause,
         };
-        self.output(id, message);
+        let shown = self.shown.take();
+        self.output_that_shows(id, message, shown);
     }
 
     /// A message for a client.
     pub fn output(&mut self, connection: ConnectionId, message: QueuedMessage) {
+        self.output_that_shows(connection, message, None);
+    }
+
+    fn output_that_shows(&mut self, connection: ConnectionId, message: QueuedMessage, shown: Option<Shown>) {
         self.told.add(connection, message.memory() as u64);
-        self.outputs.push(Output { connection, message });
+        self.outputs.push(Output {
+            connection,
+            message,
+            shown,
+        });
+    }
+
+    /// The reply, of so many bytes, is what the store shows here: a record need not hold it. In a transaction it does.
+    pub fn shows(&mut self, payload: usize, what: impl FnOnce() -> Shown) {
+        if payload >= WORTH_NAMING && self.transaction.is_none() {
+            self.shown = Some(what());
+        }
     }
 
     /// What others are told of this request has room in the heap; only the privileged domain is told whatever it takes.

@@ -97,7 +97,7 @@ pub use nesting::{NESTING_MAX, Nesting};
 pub use poison::{IN_HAND_BYTES, InHand, KILLS_MOST, POISON, SET_ASIDE_MOST, SET_ASIDE_WITHIN};
 pub use policy::{Entries, Legacy, Object, Policy, Rights, Subject, TargetRights};
 pub use quota::{Limit, Quotas};
-pub use record::{Action, Change, CrashKind, NodeChange, Output, Place, Record, Waiting};
+pub use record::{Action, Change, CrashKind, NodeChange, Output, Place, Record, Shown, Waiting};
 pub use server::{Configuration, Server};
 pub use settings::{Settings, TraceSwitch};
 pub use state::{SavedState, State};

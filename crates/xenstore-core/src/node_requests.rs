@@ -12,7 +12,7 @@ use crate::decision::{Answer, Decision, Outcome, payload_of};
 use crate::overlay::{Found, View};
 use crate::policy::{Caller, Entries, Object, Rights};
 use crate::quota::Limit;
-use crate::record::{Change, SpecialName};
+use crate::record::{Change, Shown, SpecialName};
 use crate::transaction::{Facets, Write};
 use crate::tree::{Memory, Node};
 
@@ -113,6 +113,7 @@ impl<'s, M: Memory> Decision<'s, M> {
     pub fn read(&mut self, payload: &[u8]) -> Outcome {
         let path = self.only_path(payload)?;
         let node = self.ask(&path, Facets::VALUE)?;
+        self.shows(node.value().len(), || Shown::Value(path));
         Ok(Answer::bytes(node.value()))
     }
 
@@ -125,6 +126,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         }
         let mut names = payload_of(usize::try_from(node.child_names_len()).unwrap_or(0));
         let _all = tree.append_names(node, 0, PAYLOAD_MAX, &mut names);
+        self.shows(names.len(), || Shown::Children(path));
         Ok(Answer::Reply(names))
     }
 

@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-use xenstore_wire::{DomId, Header, PathBuf, Permissions};
+use serde::{Deserialize, Serialize, Serializer};
+use xenstore_wire::{DomId, HEADER_SIZE, Header, PathBuf, Permissions};
 
-use crate::connection::{ConnectionId, Epoch, Fault, QueuedMessage};
+use crate::connection::{Cause, ConnectionId, Epoch, Fault, QueuedMessage};
 use crate::crash::Armed;
 use crate::input::{Channel, Time};
 use crate::lease::Footprint;
@@ -31,12 +31,60 @@ pub struct Record {
 }
 
 /// One message for one client.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Output {
     /// Who gets it.
     pub connection: ConnectionId,
     /// The message, queued behind what already waits.
     pub message: QueuedMessage,
+    /// Its payload stands in the tree. Then it is written down without it, and [`crate::Server::make_whole`] looks there again: the
+    /// longest answers would fill the log, and checkpoints would come that nothing else asks for.
+    pub shown: Option<Shown>,
+}
+
+/// Payload of replies from which on it is worth naming where it stands instead, in bytes: more than most paths have.
+pub(crate) const WORTH_NAMING: usize = 64;
+
+/// What of the store a reply shows, as the store is before the record that brings the reply.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Shown {
+    /// The value of this node.
+    Value(PathBuf),
+    /// The names of its children.
+    Children(PathBuf),
+}
+
+impl Serialize for Output {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The fields of `Output` and of the message in it, as the derived reading expects them.
+        #[derive(Serialize)]
+        #[serde(rename = "Output")]
+        struct Written<'o> {
+            connection: ConnectionId,
+            #[serde(serialize_with = "crate::bytes::serialize")]
+            bytes: &'o [u8],
+            event: bool,
+            deadline: Option<Time>,
+            cause: Option<Cause>,
+            shown: &'o Option<Shown>,
+        }
+        let QueuedMessage {
+            bytes,
+            event,
+            deadline,
+            cause,
+        } = &self.message;
+        let header = self.shown.as_ref().and(bytes.get(..HEADER_SIZE));
+        let written = Written {
+            connection: self.connection,
+            bytes: header.unwrap_or(bytes),
+            event: *event,
+            deadline: *deadline,
+            cause: *cause,
+            shown: &self.shown,
+        };
+        written.serialize(serializer)
+    }
 }
 
 /// What the machine must do, once the record that says so is durable.

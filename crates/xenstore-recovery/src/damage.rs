@@ -1,14 +1,16 @@
 //! Tests: whatever byte of the pages changes by itself, what is read back is exactly the last state, or nothing is.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use xenstore_core::tree::Root;
-use xenstore_core::{Channel, Configuration, ConnectionId, Epoch, Input, Record, Server, Time};
-use xenstore_wire::{DomId, Header, MessageType};
+use xenstore_core::{Channel, Configuration, ConnectionId, Epoch, Input, Record, Server, Shown, Time};
+use xenstore_wire::{DomId, Header, MessageType, PathBuf};
 
+use crate::encode::encoded;
 use crate::extents::{DurablePages, EXTENT, NOTES_AT, NotOurs};
 use crate::older_checkpoint::Alone;
 use crate::pages::{Pages, SlicePages};
@@ -49,7 +51,7 @@ fn request(store: &mut Plain, kind: MessageType, transaction: u32, payload: &str
     record
 }
 
-/// A life with two checkpoints, a log behind each, an open transaction, a watch, a removed node and a reply that waits.
+/// A life with two checkpoints, a log behind each, an open transaction, a watch, a removed node, a reply that waits and a long one.
 fn life() -> Plain {
     let Ok(mut store) = Store::cold(Configuration::default(), SlicePages(std::vec![0; 24 * EXTENT])) else {
         panic!("too small")
@@ -67,6 +69,13 @@ fn life() -> Plain {
     ask(&mut store, MessageType::Watch, 0, "/a|token|");
     ask(&mut store, MessageType::Write, 0, "/c/d|three");
     request(&mut store, MessageType::Read, 0, "/c/d|");
+    ask(
+        &mut store,
+        MessageType::Write,
+        0,
+        &format!("/c/long|{}", "long".repeat(40)),
+    );
+    request(&mut store, MessageType::Read, 0, "/c/long|");
     store
 }
 
@@ -251,5 +260,78 @@ fn what_is_framed_and_is_no_record_is_not_taken_for_the_end_of_the_log() {
         };
         assert_eq!(lost, expected);
         pages = back;
+    }
+}
+
+/// What waits for the only client.
+fn waiting(store: &Plain) -> String {
+    let mut bytes = std::vec![0; 1 << 16];
+    let length = store
+        .server()
+        .connection(ConnectionId(1))
+        .unwrap()
+        .queue
+        .copy_out(&mut bytes);
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+#[test]
+fn long_answers_are_not_written_down_and_come_back_as_they_were() {
+    let mut store = life();
+    let (first, second) = ("1st".repeat(600), "2nd".repeat(600));
+    ask(&mut store, MessageType::Write, 0, &format!("/d/long|{first}"));
+    let names: Vec<String> = (0..100).map(|number| format!("child-{number}")).collect();
+    for name in &names {
+        ask(&mut store, MessageType::Mkdir, 0, &format!("/d/many/{name}|"));
+    }
+    // What a transaction sees is no part of the store, and has to be written down.
+    let third = "3rd".repeat(600);
+    ask(&mut store, MessageType::Write, 1, &format!("/d/long|{third}"));
+    request(&mut store, MessageType::Read, 1, "/d/long|");
+    let before = store.log_length();
+    request(&mut store, MessageType::Read, 0, "/d/long|");
+    request(&mut store, MessageType::Directory, 0, "/d/many|");
+    assert!(
+        store.log_length() - before < 256,
+        "{} bytes",
+        store.log_length() - before
+    );
+    // What comes after them changes what they showed, or removes it.
+    request(&mut store, MessageType::Write, 0, &format!("/d/long|{second}"));
+    request(&mut store, MessageType::Read, 0, "/d/long|");
+    request(&mut store, MessageType::Rm, 0, "/d|");
+    let told = waiting(&store);
+    for shown in [first, second, third, names.join("\0")] {
+        assert!(told.contains(&shown));
+    }
+    let Ok(recovered) = Store::recover(store.into_pages()) else {
+        panic!("not read back")
+    };
+    assert_eq!(waiting(&recovered.store), told);
+}
+
+fn path(text: &str) -> PathBuf {
+    PathBuf::try_from(Box::from(text)).unwrap()
+}
+
+#[test]
+fn an_answer_that_shows_what_is_not_there_is_of_another_store() {
+    for shown in [
+        Shown::Value(path("/c/nothing")),
+        Shown::Children(path("/c/nothing")),
+        Shown::Value(path("/c/d")),
+    ] {
+        let mut store = life();
+        let reached = store.figures().records;
+        let mut record = request(&mut store, MessageType::Read, 0, "/c/long|");
+        record.outputs[0].shown = Some(shown);
+        store.log_bytes(&encoded(&record, Vec::new()));
+        store.seal();
+        let lost = Store::recover(store.into_pages()).err().unwrap().1;
+        let expected = Lost::State {
+            expected: Some(reached + 2),
+            reached: Some(reached + 1),
+        };
+        assert_eq!(lost, expected);
     }
 }

@@ -28,7 +28,7 @@ pub const EXTENT: usize = CHUNK;
 
 const MAGIC: [u8; 8] = *b"XSDPAGES";
 /// Version of the layout, and of what the saved accounts count; another one is not read.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Where the header says how many extents there are.
 const EXTENTS_AT: usize = 16;
 /// Where the two notes are.

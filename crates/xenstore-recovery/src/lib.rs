@@ -4,6 +4,8 @@
 //! [`Store`] is a [`Server`] together with its pages. [`Store::commit`] writes a record and then applies it;
 //! [`Store::seal`] makes all that was committed durable and hands out the [`Durable`] without which nothing may become
 //! visible to a client. The memory itself is behind the trait [`Pages`].
+//! An answer that shows a long value or list of names is written down as the name of the node that it shows, and made again
+//! from the tree when the record is read back.
 //! [`Store::recover`] reads back what an earlier life left: the newest checkpoint, then every record since; the tree's
 //! blocks are where they were, checked and not parsed.
 #![no_std]

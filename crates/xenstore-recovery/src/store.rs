@@ -266,29 +266,30 @@ impl<P: Pages> Store<P> {
         let mut replayed = 0u64;
         let mut log = Log::behind(side, sequence);
         let mut body = Vec::new();
+        let mut applied = sequence;
         loop {
-            while let Some(record) = log.read(server.pages(), &mut body) {
-                note(&mut last, &server, log.sequence(), &record);
-                server.replay(&record);
-                replayed = replayed.saturating_add(1);
-            }
-            // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
-            let mut next = Log::behind(log.side().other(), log.sequence());
-            match next.read(server.pages(), &mut body) {
-                Some(record) if log.side() == side => {
-                    note(&mut last, &server, next.sequence(), &record);
-                    server.replay(&record);
-                    replayed = replayed.saturating_add(1);
+            let mut found = log.read(server.pages(), &mut body);
+            if found.is_none() && log.side() == side {
+                // Behind an older checkpoint and its log come the records of the other side, if they are the next ones.
+                let mut next = Log::behind(side.other(), log.sequence());
+                found = next.read(server.pages(), &mut body);
+                if found.is_some() {
                     log = next;
                 }
-                _ => break,
             }
+            let Some(mut record) = found else { break };
+            note(&mut last, &server, log.sequence(), &record);
+            if !server.replay(&mut record) {
+                break;
+            }
+            replayed = replayed.saturating_add(1);
+            applied = log.sequence();
         }
-        if log.sequence() != reached {
-            // A whole frame around what is no record: no damage does that. Clients may know of what follows.
+        if applied != reached {
+            // A whole frame around what is no record, or none of this store: no damage does that. Clients may know of what follows.
             let lost = Lost::State {
                 expected: Some(reached),
-                reached: Some(log.sequence()),
+                reached: Some(applied),
             };
             desk::put_attempts_back(server.pages_mut(), before);
             return Err((server.into_pages().into_pages(), lost));
@@ -502,6 +503,11 @@ impl<P: Pages> Store<P> {
     #[cfg(test)]
     pub(crate) fn log_bytes(&mut self, body: &[u8]) {
         let _there_is_room = self.log.append(self.server.pages_mut(), body);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn log_length(&self) -> usize {
+        self.log.bytes()
     }
 
     #[cfg(test)]

@@ -105,7 +105,9 @@ impl<M: Memory> Server<M> {
     }
 
     pub(super) fn queue(&mut self, output: &Output) {
-        let Output { connection, message } = output;
+        let Output {
+            connection, message, ..
+        } = output;
         let Some(state) = self.connections.get_mut(connection) else {
             return;
         };
