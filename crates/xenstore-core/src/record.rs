@@ -30,6 +30,14 @@ pub struct Record {
     pub actions: Vec<Action>,
 }
 
+impl Record {
+    /// Bytes of the messages that it is written down without: see [`Output::shown`].
+    pub fn named(&self) -> usize {
+        let named = self.outputs.iter().filter(|output| output.shown.is_some());
+        named.fold(0, |sum, output| sum.saturating_add(output.message.bytes.len()))
+    }
+}
+
 /// One message for one client.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Output {

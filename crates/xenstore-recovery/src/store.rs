@@ -29,6 +29,13 @@ const ROOM_KEPT: usize = 1 << 20;
 /// however much is to be saved, and a restart reads little more than it would for a checkpoint alone.
 const LOG_TO_CHECKPOINT: usize = 2;
 
+/// Bytes of answers that the records of a log may name without holding them: when the log is read back, all of them wait in the heap once
+/// more until it is known which of them clients have read. Where there is heap for that, as much as makes checkpoints rare.
+const NAMED_MOST: usize = 128 * 1024;
+
+/// The part of what clients' state may take of the heap that this, too, may take.
+const NAMED_SHARE: usize = 4;
+
 /// Records between two checkpoints that are made for want of room: a checkpoint costs about as much as some dozens of records.
 const RECORDS_BETWEEN: u64 = 256;
 
@@ -60,6 +67,10 @@ pub struct Store<P: Pages> {
     checkpointed: u64,
     /// Bytes of the newest checkpoint.
     checkpoint_bytes: usize,
+    /// Bytes of answers that the records since then name.
+    named: usize,
+    /// Bytes of the heap that clients' state may take.
+    heap: usize,
     /// The record that clients may know of.
     noted: Noted,
     figures: StoreFigures,
@@ -162,6 +173,8 @@ impl<P: Pages> Store<P> {
             held: Default::default(),
             checkpointed: 0,
             checkpoint_bytes: 0,
+            named: 0,
+            heap: 0,
             noted: Noted::default(),
             figures: StoreFigures::default(),
             encoded: Vec::new(),
@@ -267,6 +280,7 @@ impl<P: Pages> Store<P> {
         let mut log = Log::behind(side, sequence);
         let mut body = Vec::new();
         let mut applied = sequence;
+        let mut named = 0usize;
         loop {
             let mut found = log.read(server.pages(), &mut body);
             if found.is_none() && log.side() == side {
@@ -284,6 +298,7 @@ impl<P: Pages> Store<P> {
             }
             replayed = replayed.saturating_add(1);
             applied = log.sequence();
+            named = named.saturating_add(record.named());
         }
         if applied != reached {
             // A whole frame around what is no record, or none of this store: no damage does that. Clients may know of what follows.
@@ -304,6 +319,8 @@ impl<P: Pages> Store<P> {
             },
             checkpointed: sequence,
             checkpoint_bytes: 0,
+            named,
+            heap: 0,
             noted,
             figures: StoreFigures {
                 records: sequence.saturating_add(replayed),
@@ -375,6 +392,7 @@ impl<P: Pages> Store<P> {
     /// What clients' state may take: `heap` bytes of the heap, and of a checkpoint what is left for one.
     pub fn set_heap_limit(&mut self, heap: u64) {
         let room = (self.server.pages().checkpoint_room() as u64).saturating_sub(CHECKPOINT_FIXED);
+        self.heap = usize::try_from(heap).unwrap_or(usize::MAX);
         // The limit and half of it must fit.
         self.server.set_limits(heap, (room / 3).saturating_mul(2));
     }
@@ -440,9 +458,11 @@ impl<P: Pages> Store<P> {
     fn commit(&mut self, record: &Record) {
         // Only memory that runs out could make this fail, and that is a panic.
         let encoded = encoded(record, core::mem::take(&mut self.encoded));
-        if !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
+        let named = record.named();
+        if !self.may_name(named) || !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
             self.checkpoint();
         }
+        self.named = self.named.saturating_add(named);
         if self.log.append(self.server.pages_mut(), &encoded) {
             self.figures.records = self.figures.records.saturating_add(1);
         } else {
@@ -459,10 +479,20 @@ impl<P: Pages> Store<P> {
         }
     }
 
+    /// What may lie behind the newest checkpoint, for one that costs as much as it does.
+    fn enough(&self) -> usize {
+        self.checkpoint_bytes.saturating_mul(LOG_TO_CHECKPOINT)
+    }
+
+    /// So many bytes of answers may be named besides those that are.
+    fn may_name(&self, bytes: usize) -> bool {
+        let most = self.enough().min(self.heap / NAMED_SHARE).max(NAMED_MOST);
+        bytes == 0 || self.named.saturating_add(bytes) <= most
+    }
+
     /// It is too early for the next checkpoint, and extents are plenty.
     fn log_may_grow(&self) -> bool {
-        let enough = self.checkpoint_bytes.saturating_mul(LOG_TO_CHECKPOINT);
-        self.log.bytes() < enough && self.server.pages().may_extend(self.log.side().log())
+        self.log.bytes() < self.enough() && self.server.pages().may_extend(self.log.side().log())
     }
 
     /// Saves the state behind the last record and goes on with the other side's log. If the checkpoint does not fit, the
@@ -484,6 +514,7 @@ impl<P: Pages> Store<P> {
         let old = core::mem::replace(held, roots.clone());
         self.server.let_go(&old);
         self.server.hold(&roots);
+        self.named = 0;
         self.reached(Step::Checkpoint);
         if checkpoint::write(self.server.pages_mut(), side, sequence, &body) {
             self.log = Log::behind(side, sequence);

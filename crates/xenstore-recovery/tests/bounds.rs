@@ -183,10 +183,23 @@ fn a_hundred_guests_at_all_their_limits_leave_memory_for_the_privileged_domain()
     assert_eq!((figures.exhausted, figures.impossible), (0, 0));
     assert!(hoards.iter().all(|count| *count > 0), "{hoards:?}");
 
-    // A crash: all of it is read back within the same heap.
+    // A crash: all of it is read back within the same heap, and the long answers since the last checkpoint, which the log only names.
+    let made = bed.store().figures().checkpoints;
+    for _ in 0..1000 {
+        let big = bed.ask(DOM0, Read, 0, "/local/domain/1/big|");
+        assert_eq!(big.map(|big| big.len()), Some(1900));
+        bed.drain(DOM0);
+    }
+    println!(
+        "{} checkpoints for long answers",
+        bed.store().figures().checkpoints - made
+    );
     let pages = bed.store.take().unwrap().into_pages();
     let recovered = Store::recover(pages).map_err(|(_, lost)| lost).unwrap();
     bed.store = Some(recovered.store);
+    let peak = ALLOCATOR.max_allocated().saturating_sub(before);
+    println!("{peak} bytes of heap at most, with the restart");
+    assert!(peak <= HEAP, "{peak} bytes at some moment");
     bed.dom0_works(round + 1);
     assert_eq!(bed.store().server().heap_held() as usize, held);
 

@@ -136,7 +136,7 @@ impl Bed {
     /// The client reads all that it was told.
     pub fn drain(&mut self, connection: ConnectionId) {
         let queue = self.store().server().connection(connection).map(|state| {
-            let mut bytes = vec![0; 1 << 20];
+            let mut bytes = vec![0; state.queue.bytes()];
             state.queue.copy_out(&mut bytes)
         });
         if let Some(bytes) = queue.filter(|bytes| *bytes > 0) {
