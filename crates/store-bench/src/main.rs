@@ -96,9 +96,12 @@ struct Options {
     /// ours-on-rings (rings), ours-inside and ours-weighed (process, start), xenstored-unix (socket, start).
     #[arg(long)]
     base: Option<PathBuf>,
-    /// Seconds for each row and server on rings and sockets, at least; every client is served at least once.
+    /// Seconds for each row and server on rings and sockets, at least; every client that asks is served at least once.
     #[arg(long, default_value_t = 0.15)]
     seconds: f64,
+    /// On rings: seconds for each row and server, about, at most; a server that needs longer for all domains is asked by fewer of them.
+    #[arg(long, default_value_t = 10.0)]
+    longest: f64,
     /// Seconds after which a storm is given up.
     #[arg(long, default_value_t = 60.0)]
     patience: f64,
@@ -138,6 +141,7 @@ impl Options {
                     storm: self.storm.clone(),
                     only: self.only.clone(),
                     seconds: self.seconds,
+                    longest: self.longest,
                     patience: self.patience,
                 }
                 .measure(&mut results)?,

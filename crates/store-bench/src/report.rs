@@ -58,6 +58,18 @@ impl Report {
         self.storms(&mut text, "storm of VMs", &self.results.storms);
         self.storms(&mut text, "transactions that read one path", &self.results.shared_reads);
         self.verdicts(&mut text);
+        for row in self.results.rows.iter().filter(|row| row.asking < row.domains) {
+            let how = if row.pipelined { "pipelined" } else { "lone" };
+            let _infallible = writeln!(
+                text,
+                "{} of {} domains ask, so that it does not take longer: {}, {}, {how}, {} watches",
+                row.asking,
+                row.domains,
+                row.server.name(),
+                row.operation,
+                row.watches
+            );
+        }
         for why in &self.results.left_out {
             let _infallible = writeln!(text, "left out: {why}");
         }

@@ -1,5 +1,6 @@
 //! Which rows there are on the rings, and how each is measured.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ const LARGE: u32 = 1000;
 /// Watches that a client registers at once, below everyone's limit of unread events.
 const WATCHES_AT_ONCE: u32 = 10;
 
+/// Domains that show how long an operation takes, where all of them may take too long.
+const FEW: u16 = 16;
+/// Registering watches may take so many times as long as a row.
+const REGISTERING: f64 = 6.0;
+
 /// What is to be measured.
 pub struct Plan {
     /// Servers; with the folder of programs for other builds of ours.
@@ -33,6 +39,8 @@ pub struct Plan {
     pub only: String,
     /// Seconds for each row and server.
     pub seconds: f64,
+    /// Seconds for a row, at most: where a server needs longer for all its domains, fewer of them ask.
+    pub longest: f64,
     /// Seconds for a storm.
     pub patience: f64,
 }
@@ -45,6 +53,8 @@ pub struct Row {
     pub pipelined: bool,
     pub domains: u16,
     pub watches: u32,
+    /// So many of the domains asked.
+    pub asking: u16,
     #[serde(flatten)]
     pub figures: Figures,
 }
@@ -128,10 +138,15 @@ impl Plan {
         progress(&format!("{domains} domains: {}", kind.name()));
         let mut host = Host::start(kind, program)?;
         prepare(&mut host, domains)?;
-        let all = 1..usize::from(domains) + 1;
         let mut there = 0;
         for watches in &self.watches {
-            register(&mut host, domains, there, *watches)?;
+            if let Some(seconds) = self.register(&mut host, domains, there..*watches)? {
+                results.left_out.push(format!(
+                    "{} with {domains} domains of {watches} watches: registering them would take {seconds:.0} s",
+                    kind.name()
+                ));
+                return Ok(());
+            }
             there = *watches;
             host.rest()?;
             let (kib, shared_kib) = host.memory_kib()?;
@@ -151,18 +166,52 @@ impl Plan {
                     ));
                     let operation = operation(if pipelined { AT_ONCE } else { 1 });
                     let until = Until::Passed(Duration::from_secs_f64(self.seconds), REQUESTS);
+                    let asking = self.asking(&mut host, domains, &operation)?;
                     results.rows.push(Row {
                         server: kind,
                         operation: name,
                         pipelined,
                         domains,
                         watches: *watches,
-                        figures: host.load(all.clone(), |_| operation.clone(), until)?,
+                        asking,
+                        figures: host.load(1..usize::from(asking) + 1, |_| operation.clone(), until)?,
                     });
                 }
             }
         }
         Ok(())
+    }
+
+    /// How many domains can do this once each within the time of a row, by what a few of them need.
+    fn asking(&self, host: &mut Host, domains: u16, operation: &Operation) -> anyhow::Result<u16> {
+        if domains <= 4 * FEW {
+            return Ok(domains);
+        }
+        let few = host.load(1..usize::from(FEW) + 1, |_| operation.clone(), Until::Times(1))?;
+        let each = few.seconds / f64::from(FEW);
+        Ok(((self.longest / each) as u16).clamp(FEW, domains))
+    }
+
+    /// Watches on nodes that nobody touches, with these numbers. How many seconds it would take, if that is too long.
+    fn register(&self, host: &mut Host, domains: u16, numbers: Range<u32>) -> anyhow::Result<Option<f64>> {
+        let numbers: Vec<u32> = numbers.collect();
+        let (mut seconds, chunks) = (0.0, numbers.chunks(WATCHES_AT_ONCE as usize));
+        let count = chunks.len() as f64;
+        for (done, some) in chunks.enumerate() {
+            let expected = seconds * count / (done.max(1) as f64);
+            if expected > self.longest * REGISTERING {
+                return Ok(Some(expected));
+            }
+            let mut operation = Operation::default();
+            for number in some {
+                operation
+                    .batches
+                    .extend(Operation::watch(&format!("elsewhere/{number}"), &format!("token{number}")).batches);
+            }
+            let all = 1..usize::from(domains) + 1;
+            seconds += host.load(all, |_| operation.clone(), Until::Times(1))?.seconds;
+        }
+        Ok(None)
     }
 }
 
@@ -186,21 +235,6 @@ fn prepare(host: &mut Host, domains: u16) -> anyhow::Result<()> {
     }
     // One event when it is registered.
     ask_all(Operation::watch("event", "token"))
-}
-
-/// Watches on nodes that nobody touches.
-fn register(host: &mut Host, domains: u16, from: u32, to: u32) -> anyhow::Result<()> {
-    let numbers: Vec<u32> = (from..to).collect();
-    for some in numbers.chunks(WATCHES_AT_ONCE as usize) {
-        let mut operation = Operation::default();
-        for number in some {
-            operation
-                .batches
-                .extend(Operation::watch(&format!("elsewhere/{number}"), &format!("token{number}")).batches);
-        }
-        host.load(1..usize::from(domains) + 1, |_| operation.clone(), Until::Times(1))?;
-    }
-    Ok(())
 }
 
 /// KiB of durable pages that our server uses, by its own account.

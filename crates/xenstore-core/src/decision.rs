@@ -144,10 +144,7 @@ impl<'s, M: Memory> Decision<'s, M> {
         let mut first_event = None;
         let outcome = match outcome {
             // XSA-72: nothing longer than a payload may be sent. What the request did stays done, as in C.
-            Ok(Answer::Reply(payload)) if payload.len() > PAYLOAD_MAX => {
-                self.shown = None;
-                Ok((MessageType::Error, error(Errno::E2BIG)))
-            }
+            Ok(Answer::Reply(payload)) if payload.len() > PAYLOAD_MAX => Ok((MessageType::Error, error(Errno::E2BIG))),
             Ok(Answer::Reply(payload)) => Ok((
                 MessageType::from_wire(header.kind).unwrap_or(MessageType::Error),
                 payload,
@@ -185,7 +182,6 @@ impl<'s, M: Memory> Decision<'s, M> {
     fn undo(&mut self) {
         self.changes.clear();
         self.outputs.clear();
-        self.shown = None;
         self.told.clear();
         (self.merged, self.dropped) = (0, 0);
         self.short_of_memory.clear();
@@ -212,7 +208,7 @@ impl<'s, M: Memory> Decision<'s, M> {
             deadline: None,
             cause,
         };
-        let shown = self.shown.take();
+        let shown = self.shown.take().filter(|_| kind != MessageType::Error);
         self.output_that_shows(id, message, shown);
     }
 
