@@ -36,6 +36,13 @@ impl Record {
         let named = self.outputs.iter().filter(|output| output.shown.is_some());
         named.fold(0, |sum, output| sum.saturating_add(output.message.bytes.len()))
     }
+
+    /// It is to be written down with all its messages.
+    pub fn hold_all(&mut self) {
+        for output in &mut self.outputs {
+            output.shown = None;
+        }
+    }
 }
 
 /// One message for one client.

@@ -401,7 +401,10 @@ impl<P: Pages> Store<P> {
     pub fn take(&mut self, now: Time, world: &dyn World, input: Input<'_>) -> Record {
         let served = matches!(input, Input::Request { .. });
         let world = WithFigures { world, store: self };
-        let record = self.server.decide(now, &world, input);
+        let mut record = self.server.decide(now, &world, input);
+        if !self.may_name(record.named()) {
+            record.hold_all();
+        }
         self.commit(&record);
         if served && self.attempts != 0 {
             self.settle();
@@ -458,11 +461,10 @@ impl<P: Pages> Store<P> {
     fn commit(&mut self, record: &Record) {
         // Only memory that runs out could make this fail, and that is a panic.
         let encoded = encoded(record, core::mem::take(&mut self.encoded));
-        let named = record.named();
-        if !self.may_name(named) || !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
+        if !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
             self.checkpoint();
         }
-        self.named = self.named.saturating_add(named);
+        self.named = self.named.saturating_add(record.named());
         if self.log.append(self.server.pages_mut(), &encoded) {
             self.figures.records = self.figures.records.saturating_add(1);
         } else {
@@ -484,10 +486,14 @@ impl<P: Pages> Store<P> {
         self.checkpoint_bytes.saturating_mul(LOG_TO_CHECKPOINT)
     }
 
-    /// So many bytes of answers may be named besides those that are.
+    /// So many bytes of answers may be named besides those that are. None where a record is not in the log: what they show may have come
+    /// with that one.
     fn may_name(&self, bytes: usize) -> bool {
+        if self.figures.undurable > 0 {
+            return false;
+        }
         let most = self.enough().min(self.heap / NAMED_SHARE).max(NAMED_MOST);
-        bytes == 0 || self.named.saturating_add(bytes) <= most
+        self.named.saturating_add(bytes) <= most
     }
 
     /// It is too early for the next checkpoint, and extents are plenty.
