@@ -47,10 +47,15 @@ impl NameHash {
         Self { seed, mask }
     }
 
+    /// A hash of any text that is wide enough to stand for it. Kept in the heap alone.
+    pub(super) fn wide(self, text: &str) -> u64 {
+        let second_key = self.seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15;
+        sip(text.as_bytes(), self.seed, second_key)
+    }
+
     /// The hash of one name.
     pub(crate) fn of(self, name: &str) -> u32 {
-        let second_key = self.seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15;
-        let [a, b, c, d, e, f, g, h] = sip(name.as_bytes(), self.seed, second_key).to_le_bytes();
+        let [a, b, c, d, e, f, g, h] = self.wide(name).to_le_bytes();
         (u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])) & self.mask
     }
 }

@@ -20,6 +20,7 @@
 //! | `counts`, `locations` | references to blocks, free ids; where blocks lie |
 //! | `arena`, `clean`, `closed`, `room` | writing and giving up blocks; making chunks free; which; how much is left |
 //! | `index`, `children` | large directories; listing |
+//! | `ways` | finding a node; where paths led to before |
 //! | `update`, `trail`, `open` | changing a tree; on the way to a node, what is changed where it is and what is copied; reading it back |
 
 mod arena;
@@ -41,6 +42,7 @@ mod room;
 mod simulation;
 mod trail;
 mod update;
+mod ways;
 
 use serde::{Deserialize, Serialize};
 use xenstore_wire::{Path, Permissions};
@@ -84,6 +86,7 @@ pub struct Tree<M> {
     current: Root,
     impossible: u64,
     exhausted: u64,
+    ways: ways::Ways,
 }
 
 impl<M: Memory> Tree<M> {
@@ -98,6 +101,7 @@ impl<M: Memory> Tree<M> {
             current,
             impossible: 0,
             exhausted: 0,
+            ways: ways::Ways::new(),
         }
     }
 
@@ -109,6 +113,9 @@ impl<M: Memory> Tree<M> {
     /// Makes `root` the present one; the caller's reference becomes the tree's. Releases the one before.
     pub fn set_current(&mut self, root: Root) {
         let before = core::mem::replace(&mut self.current, root);
+        if before != root {
+            self.ways.forget();
+        }
         self.release(before);
     }
 
@@ -123,9 +130,8 @@ impl<M: Memory> Tree<M> {
         self.arena.counts.release(root.0);
     }
 
-    /// The node at a path. Visits as many blocks as the path has components, and for each large directory on the way
-    /// one more for each level of its index.
-    pub fn find(&self, root: Root, path: Path<'_>) -> Option<Node<'_>> {
+    /// The node at a path, from the root down.
+    fn look_for(&self, root: Root, path: Path<'_>) -> Option<Node<'_>> {
         let mut block = self.arena.block(root.0);
         for name in path.components() {
             block = self.child_block(Directory::of(block)?, self.hash.of(name), name)?;

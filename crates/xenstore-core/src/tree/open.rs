@@ -101,6 +101,7 @@ impl<M: Memory> Tree<M> {
                     current,
                     impossible: 0,
                     exhausted: 0,
+                    ways: super::ways::Ways::new(),
                 };
                 Ok((tree, family))
             }

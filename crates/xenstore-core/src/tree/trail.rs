@@ -100,6 +100,9 @@ impl<M: Memory> Tree<M> {
         for (depth, step) in trail.above.iter().enumerate().rev() {
             if depth < alone {
                 self.arena.repoint(step.id, step.next_at, new);
+                if trail.start() == self.current.0 {
+                    self.ways.forget();
+                }
                 return Ok(trail.start());
             }
             let mut copy = self.arena.scratch();

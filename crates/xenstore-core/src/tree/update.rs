@@ -173,6 +173,9 @@ impl<M: Memory> Tree<M> {
                 order: node.order,
                 name_bytes,
             };
+            if root == tree.current {
+                tree.ways.forget();
+            }
             let parent = tree.without_child(trail.end(), child, generation)?;
             tree.put_at_end(&trail, parent)
         })

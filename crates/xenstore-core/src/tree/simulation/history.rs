@@ -2,9 +2,24 @@
 
 use super::*;
 
+/// Looks for a node of the present state, and for one that was looked for lately and may be gone.
+fn look_again(tree: &Tree<PlainMemory>, model: &Model, dice: &mut Dice, lately: &mut Vec<String>) {
+    let new: String = model.pick(dice).into();
+    let old = lately.get(dice.below(40) as usize).cloned();
+    for at in [Some(&new), old.as_ref()].into_iter().flatten() {
+        let found = tree.find(tree.current(), path(at));
+        let found = found.map(|node| (node.generation(), node.value()));
+        let expected = model.0.get(at).map(|plain| (plain.generation, plain.value.as_slice()));
+        assert_eq!(found, expected, "{at}");
+    }
+    lately.insert(0, new);
+    lately.truncate(40);
+}
+
 /// Roots that are alive, each with what it should hold. The first one is the tree's own.
 fn run(seed: u64, steps: u64, mask: u32, crowd: u64) -> u64 {
     let mut dice = Dice::new(seed);
+    let mut lately = Vec::new();
     let mut tree = with_few_hashes(4 << 20, mask);
     let mut alive = vec![(tree.current(), Model::new())];
     for number in 1..=steps {
@@ -26,6 +41,7 @@ fn run(seed: u64, steps: u64, mask: u32, crowd: u64) -> u64 {
             }
             alive[which] = (new, model);
         }
+        look_again(&tree, &alive[0].1, &mut dice, &mut lately);
         if alive.len() > 1 && dice.below(60) == 0 {
             let gone = 1 + dice.below(alive.len() as u64 - 1) as usize;
             tree.release(alive.swap_remove(gone).0);
