@@ -78,7 +78,7 @@ impl<M: Memory> Server<M> {
     /// All records are replayed, and the queues are what they were at the end of that life. Peaks of memory and of outstanding
     /// requests between the last checkpoint and now are not known: what there is now counts. All other peaks are.
     pub fn end_of_replay(&mut self) {
-        for (domid, domain) in &mut self.domains {
+        self.domains.each_mut(|domid, domain| {
             let connection = domain.connection.and_then(|id| self.connections.get(&id));
             let seen = Maxima {
                 memory: domain.account.memory(),
@@ -86,10 +86,10 @@ impl<M: Memory> Server<M> {
                 ..Maxima::default()
             };
             domain.maxima.raise(&seen);
-            if *domid != self.configuration.privileged {
+            if domid != self.configuration.privileged {
                 self.maxima.raise(&seen);
             }
-        }
+        });
     }
 
     fn apply_change(&mut self, change: &Change) {

@@ -16,6 +16,7 @@ use xenstore_wire::{DomId, Path, PathBuf};
 
 use crate::domain::Domain;
 use crate::input::Time;
+use crate::numbered::Numbered;
 use crate::record::NodeChange;
 use crate::transaction::Facets;
 
@@ -279,7 +280,7 @@ impl Conflicts {
     /// The points that have come back until `now`, and when the next is due.
     pub fn returned(
         &self,
-        domains: &BTreeMap<DomId, Domain>,
+        domains: &Numbered<DomId, Domain>,
         now: Time,
         limits: &ConflictLimits,
     ) -> Option<(Vec<(DomId, u32)>, Time)> {
@@ -309,7 +310,7 @@ impl Conflicts {
     }
 
     /// These points came back.
-    pub fn give_back(&mut self, points: &[(DomId, u32)], next: Time, domains: &mut BTreeMap<DomId, Domain>) {
+    pub fn give_back(&mut self, points: &[(DomId, u32)], next: Time, domains: &mut Numbered<DomId, Domain>) {
         for (domid, points) in points {
             self.short.retain(|other| other != domid);
             let Some(domain) = domains.get_mut(domid) else {

@@ -245,7 +245,7 @@ impl<M: Memory> Decision<'_, M> {
 
     /// These transactions cannot be merged with the store any more.
     fn outdate(&mut self, which: impl Fn(&Self, &Connection, &Transaction) -> bool) {
-        for (connection, state) in &self.server.connections {
+        for (connection, state) in self.server.connections.iter() {
             for (id, open) in &state.transactions {
                 if which(self, state, open) {
                     self.keep(Change::TransactionOutdated {

@@ -52,7 +52,7 @@ impl<M: Memory> Server<M> {
     pub(crate) fn discrepancies(&self, charges: &BTreeMap<DomId, Account>) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut sums = Sums::default();
-        for (domid, domain) in &self.domains {
+        for (domid, domain) in self.domains.iter() {
             let (charged, found) = (domain.account, charges.get(domid).copied().unwrap_or_default());
             let cost = if *domid == self.configuration.privileged {
                 &mut sums.privileged
@@ -96,7 +96,7 @@ impl<M: Memory> Server<M> {
             }
         }
         let mut deadlines: BTreeSet<(Time, ConnectionId)> = BTreeSet::new();
-        for (id, connection) in &self.connections {
+        for (id, connection) in self.connections.iter() {
             let domid = connection.domid;
             for (request, left) in &connection.unconsumed {
                 if waiting.get(&(*id, *request)) != Some(left) {

@@ -16,6 +16,7 @@ use crate::input::{Input, Time, World};
 use crate::lease::Leases;
 use crate::lives::Lives;
 use crate::mentions::Mentions;
+use crate::numbered::Numbered;
 use crate::policy::{Caller, Legacy, Policy, Subject};
 use crate::quota::{Limit, Quotas};
 use crate::record::{NodeChange, Record, SpecialName};
@@ -93,9 +94,9 @@ pub struct Server<M: Memory> {
     /// The newest generation given to a node.
     pub(crate) generation: u64,
     pub(crate) special: BTreeMap<SpecialName, Permissions>,
-    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) connections: Numbered<ConnectionId, Connection>,
     pub(crate) next_connection: u32,
-    pub(crate) domains: BTreeMap<DomId, Domain>,
+    pub(crate) domains: Numbered<DomId, Domain>,
     pub(crate) watches: WatchIndex,
     /// Where the store mentions which domains.
     pub(crate) mentions: Mentions,
@@ -146,9 +147,9 @@ impl<M: Memory> Server<M> {
             ]),
             tree,
             generation: 1,
-            connections: BTreeMap::new(),
+            connections: Numbered::default(),
             next_connection: 1,
-            domains: BTreeMap::new(),
+            domains: Numbered::default(),
             watches: WatchIndex::new(configuration.hash_seed),
             mentions: Mentions::new(privileged),
             deadlines: BTreeSet::new(),

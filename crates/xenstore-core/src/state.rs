@@ -17,6 +17,7 @@ use crate::heap::Cost;
 use crate::lease::Leases;
 use crate::lives::Lives;
 use crate::mentions::Mentions;
+use crate::numbered::Numbered;
 use crate::record::SpecialName;
 use crate::server::{Configuration, EventFigures, Server};
 use crate::settings::Settings;
@@ -53,9 +54,9 @@ pub struct SavedState<'s> {
     root: Root,
     generation: u64,
     special: &'s BTreeMap<SpecialName, Permissions>,
-    connections: &'s BTreeMap<ConnectionId, Connection>,
+    connections: &'s Numbered<ConnectionId, Connection>,
     next_connection: u32,
-    domains: &'s BTreeMap<DomId, Domain>,
+    domains: &'s Numbered<DomId, Domain>,
     watches: Vec<(WatchKey, &'s Watch)>,
     next_watch: u64,
     settings: &'s Settings,
@@ -155,9 +156,9 @@ impl<M: Memory> Server<M> {
             tree,
             generation: state.generation,
             special: state.special,
-            connections: state.connections,
+            connections: state.connections.into_iter().collect(),
             next_connection: state.next_connection,
-            domains: state.domains,
+            domains: state.domains.into_iter().collect(),
             deadlines,
             settings: state.settings,
             maxima: state.maxima,

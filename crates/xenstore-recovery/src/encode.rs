@@ -13,19 +13,17 @@ struct Buffer(Vec<u8>);
 impl Flavor for Buffer {
     type Output = Vec<u8>;
 
+    #[inline]
     fn try_extend(&mut self, data: &[u8]) -> Result<()> {
         match *data {
-            // Most numbers take one byte or two.
+            // Most numbers take one byte.
             [one] => self.0.push(one),
-            [one, two] => {
-                self.0.push(one);
-                self.0.push(two);
-            }
             _ => self.0.extend_from_slice(data),
         }
         Ok(())
     }
 
+    #[inline]
     fn try_push(&mut self, data: u8) -> Result<()> {
         self.0.push(data);
         Ok(())

@@ -9,7 +9,8 @@ use core::fmt::Write as _;
 
 use xenstore_core::tree::Root;
 use xenstore_core::{
-    Change, Channel, Configuration, ConnectionId, DomainState, InHand, Input, Policy, Record, Server, Step, Time, World,
+    Change, Channel, Configuration, ConnectionId, DomainState, InHand, Input, Numbered, Policy, Record, Server, Step,
+    Time, World,
 };
 use xenstore_wire::DomId;
 
@@ -78,6 +79,8 @@ pub struct Store<P: Pages> {
     /// Made anew for all that becomes visible.
     publication: Record,
     mark: Mark,
+    /// What is being shown, and the place of its slot.
+    intended: Option<(usize, Slot)>,
     /// Lives so far, this one included, that have not got anything done.
     attempts: u32,
     /// Ends the life at a step, on request.
@@ -100,7 +103,7 @@ pub struct StoreFigures {
 /// Which slot belongs to which connection.
 #[derive(Debug, Default)]
 struct Places {
-    by_connection: BTreeMap<ConnectionId, usize>,
+    by_connection: Numbered<ConnectionId, usize>,
     free: BTreeSet<usize>,
     next: usize,
 }
@@ -180,6 +183,7 @@ impl<P: Pages> Store<P> {
             encoded: Vec::new(),
             publication: Record::default(),
             mark: Mark::default(),
+            intended: None,
             attempts: 0,
             at_step: |_| {},
         };
@@ -330,6 +334,7 @@ impl<P: Pages> Store<P> {
             encoded: Vec::new(),
             publication: Record::default(),
             mark: Mark::default(),
+            intended: None,
             attempts,
             at_step: |_| {},
         };
@@ -402,10 +407,12 @@ impl<P: Pages> Store<P> {
         let served = matches!(input, Input::Request { .. });
         let world = WithFigures { world, store: self };
         let mut record = self.server.decide(now, &world, input);
-        if !self.may_name(record.named()) {
+        let mut named = record.named();
+        if named > 0 && !self.may_name(named) {
             record.hold_all();
+            named = 0;
         }
-        self.commit(&record);
+        self.commit(&record, named);
         if served && self.attempts != 0 {
             self.settle();
         }
@@ -457,14 +464,14 @@ impl<P: Pages> Store<P> {
         self.attempts != 0
     }
 
-    /// Writes a record, then applies it.
-    fn commit(&mut self, record: &Record) {
+    /// Writes a record, which names so many bytes of answers, then applies it.
+    fn commit(&mut self, record: &Record, named: usize) {
         // Only memory that runs out could make this fail, and that is a panic.
         let encoded = encoded(record, core::mem::take(&mut self.encoded));
         if !self.log.has_room(self.server.pages(), encoded.len()) && !self.log_may_grow() {
             self.checkpoint();
         }
-        self.named = self.named.saturating_add(record.named());
+        self.named = self.named.saturating_add(named);
         if self.log.append(self.server.pages_mut(), &encoded) {
             self.figures.records = self.figures.records.saturating_add(1);
         } else {
@@ -566,14 +573,22 @@ impl<P: Pages> Store<P> {
 
     /// `bytes` of this connection's output are about to become visible.
     pub fn publishing(&mut self, _sealed: &Durable, connection: ConnectionId, bytes: u32) {
-        self.write_slot(connection, bytes);
+        self.intended = self.intend(connection, bytes);
+        if let Some((place, slot)) = self.intended {
+            self.write_slot(place, slot);
+        }
         self.reached(Step::Intended);
     }
 
-    /// They are visible now.
+    /// So many of them are visible now.
     pub fn published(&mut self, connection: ConnectionId, bytes: u32) {
         self.apply_published(connection, bytes);
-        self.write_slot(connection, 0);
+        let intended = self.intended.take();
+        if let Some((place, slot)) = intended.filter(|(_, slot)| slot.connection == connection) {
+            let visible = slot.from.saturating_add(u64::from(bytes));
+            let (from, to) = (visible, visible);
+            self.write_slot(place, Slot { from, to, ..slot });
+        }
         self.reached(Step::Resulted);
     }
 
@@ -584,14 +599,11 @@ impl<P: Pages> Store<P> {
         self.server.apply(&self.publication);
     }
 
-    fn write_slot(&mut self, connection: ConnectionId, bytes: u32) {
-        let Some(state) = self.server.connection(connection) else {
-            return;
-        };
-        // A socket does not outlive the server, so nobody will ask what it had been shown.
-        if state.channel == Channel::Socket {
-            return;
-        }
+    /// What is to be written down before these bytes are shown, and where. Nothing for a socket: it does not outlive the server, so nobody
+    /// will ask what it had been shown.
+    fn intend(&mut self, connection: ConnectionId, bytes: u32) -> Option<(usize, Slot)> {
+        let state = self.server.connection(connection);
+        let state = state.filter(|state| state.channel != Channel::Socket)?;
         let (resets, from) = (state.resets, state.bytes_out);
         let slot = Slot {
             connection,
@@ -599,7 +611,10 @@ impl<P: Pages> Store<P> {
             from,
             to: from.saturating_add(u64::from(bytes)),
         };
-        let place = self.places.of(connection);
+        Some((self.places.of(connection), slot))
+    }
+
+    fn write_slot(&mut self, place: usize, slot: Slot) {
         if !slots::write(self.server.pages_mut(), place, slot) {
             self.figures.undurable = self.figures.undurable.saturating_add(1);
         }
@@ -609,18 +624,17 @@ impl<P: Pages> Store<P> {
     /// are left.
     pub fn tidy(&mut self, budget: usize) {
         self.reached(Step::Tidy);
-        self.let_go_of_the_past();
-        let short = self.server.tree().room() < ROOM_KEPT;
-        self.server.pages_mut().grow_when_short(short);
+        let room = self.server.tree().room();
+        self.let_go_of_the_past(room);
+        self.server.pages_mut().grow_when_short(room < ROOM_KEPT);
         self.server.tidy(budget);
     }
 
     /// Checkpoints keep the trees that they were made of, and with them all that was removed since. Where room is short, they are
     /// made sooner than the log asks for.
-    fn let_go_of_the_past(&mut self) {
-        let tree = self.server.tree();
+    fn let_go_of_the_past(&mut self, room: usize) {
         let since = self.log.sequence().saturating_sub(self.checkpointed);
-        if since >= RECORDS_BETWEEN && tree.room() < tree.capacity() / 4 {
+        if since >= RECORDS_BETWEEN && room < self.server.tree().capacity() / 4 {
             self.checkpoint();
         }
     }

@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xenstore_core::{Channel, ConnectionId, Input, Limit, Record, Server, Step, Time, TraceSwitch};
+use xenstore_core::{Channel, ConnectionId, Input, Limit, Numbered, Record, Server, Step, Time, TraceSwitch};
 use xenstore_recovery::{DurablePages, Pages, Store, StoreFigures};
 use xenstore_wire::{DomId, HEADER_SIZE, PAYLOAD_MAX};
 
@@ -48,8 +48,8 @@ struct Client<L> {
 pub struct Service<M: Machine, P: Pages> {
     machine: M,
     store: Store<P>,
-    clients: BTreeMap<ConnectionId, Client<M::Link>>,
-    ports: BTreeMap<u32, ConnectionId>,
+    clients: Numbered<ConnectionId, Client<M::Link>>,
+    ports: Numbered<u32, ConnectionId>,
     /// Who may have something to do, in turn.
     active: VecDeque<ConnectionId>,
     /// Who has requests waiting but is over a limit.
@@ -91,8 +91,8 @@ impl<M: Machine, P: Pages> Service<M, P> {
         Service {
             machine,
             store,
-            clients: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            clients: Numbered::default(),
+            ports: Numbered::default(),
             active: VecDeque::new(),
             stalled: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -380,7 +380,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
 }
 
 fn activate<L>(
-    clients: &mut BTreeMap<ConnectionId, Client<L>>,
+    clients: &mut Numbered<ConnectionId, Client<L>>,
     active: &mut VecDeque<ConnectionId>,
     connection: ConnectionId,
 ) {

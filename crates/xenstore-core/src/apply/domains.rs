@@ -9,10 +9,10 @@ use crate::tree::Memory;
 
 impl<M: Memory> Server<M> {
     pub(super) fn domain_known(&mut self, domid: DomId, unique_id: Option<u64>) {
-        let (features, quotas) = (self.configuration.features, self.settings.quotas.clone());
-        self.domains
-            .entry(domid)
-            .or_insert_with(|| Domain::new(unique_id, features, quotas));
+        if self.domains.get(&domid).is_none() {
+            let (features, quotas) = (self.configuration.features, self.settings.quotas.clone());
+            self.domains.insert(domid, Domain::new(unique_id, features, quotas));
+        }
     }
 
     pub(super) fn domain_forgotten(&mut self, domid: DomId) {
@@ -22,11 +22,11 @@ impl<M: Memory> Server<M> {
             self.sums.change(privileged, &gone.account, &Account::default());
         }
         self.mentions.domain_gone(domid);
-        for domain in self.domains.values_mut() {
+        self.domains.each_mut(|_, domain| {
             if domain.target == Some(domid) {
                 domain.target = None;
             }
-        }
+        });
     }
 
     pub(super) fn change_domain(&mut self, domid: DomId, change: impl FnOnce(&mut Domain)) {

@@ -1,13 +1,12 @@
 //! Changes of transactions.
 
-use alloc::collections::BTreeMap;
-
 use xenstore_wire::PathBuf;
 
 use super::Used;
 use crate::account::signed;
 use crate::connection::{Connection, ConnectionId};
 use crate::heap::{self, Cost};
+use crate::numbered::Numbered;
 use crate::server::Server;
 use crate::transaction::{Facets, Roots, Transaction, Write};
 use crate::tree::Memory;
@@ -128,7 +127,7 @@ impl<M: Memory> Server<M> {
 
 /// The open transaction of this connection and id.
 pub(crate) fn transaction(
-    connections: &mut BTreeMap<ConnectionId, Connection>,
+    connections: &mut Numbered<ConnectionId, Connection>,
     connection: ConnectionId,
     id: u32,
 ) -> Option<&mut Transaction> {

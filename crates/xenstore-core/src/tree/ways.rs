@@ -80,7 +80,7 @@ impl Ways {
 }
 
 fn place_of(path: u64, places: usize) -> usize {
-    path as usize & places.wrapping_sub(1)
+    usize::try_from(path & (places as u64).wrapping_sub(1)).unwrap_or(0)
 }
 
 impl<M: Memory> Tree<M> {

@@ -1,8 +1,6 @@
 //! What durable records ask of the machine.
 
-use alloc::collections::BTreeMap;
-
-use xenstore_core::{Action, Channel, ConnectFailure, ConnectionId, Input};
+use xenstore_core::{Action, Channel, ConnectFailure, ConnectionId, Input, Numbered};
 use xenstore_recovery::{Durable, Pages};
 
 use super::{Service, activate};
@@ -98,7 +96,7 @@ impl<M: Machine, P: Pages> Service<M, P> {
     }
 }
 
-fn forget_port(ports: &mut BTreeMap<u32, ConnectionId>, channel: Channel) {
+fn forget_port(ports: &mut Numbered<u32, ConnectionId>, channel: Channel) {
     if let Channel::Ring { port } = channel {
         ports.remove(&port);
     }
