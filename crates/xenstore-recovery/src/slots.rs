@@ -52,13 +52,12 @@ impl Slot {
 
 /// Writes the intent (`from` and `to` differ) or the result of publishing into a place.
 pub(crate) fn write<P: Pages>(pages: &mut DurablePages<P>, place: usize, slot: Slot) -> bool {
-    let first = place.saturating_mul(2);
-    let is_result = slot.from == slot.to;
-    // An intent takes the room for its result, too.
-    if !is_result && !pages.ensure(Kind::Slots, first.saturating_add(2).saturating_mul(HALF)) {
+    let half = place
+        .saturating_mul(2)
+        .saturating_add(usize::from(slot.from == slot.to));
+    if !pages.ensure(Kind::Slots, half.saturating_add(1).saturating_mul(HALF)) {
         return false;
     }
-    let half = first.saturating_add(usize::from(is_result));
     let bytes = slot.emit(pages.crc());
     pages.write(Kind::Slots, half.saturating_mul(HALF), bytes.as_flattened());
     pages.barrier();

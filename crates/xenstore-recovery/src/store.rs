@@ -583,11 +583,18 @@ impl<P: Pages> Store<P> {
     /// So many of them are visible now.
     pub fn published(&mut self, connection: ConnectionId, bytes: u32) {
         self.apply_published(connection, bytes);
-        let intended = self.intended.take();
-        if let Some((place, slot)) = intended.filter(|(_, slot)| slot.connection == connection) {
-            let visible = slot.from.saturating_add(u64::from(bytes));
-            let (from, to) = (visible, visible);
-            self.write_slot(place, Slot { from, to, ..slot });
+        let intended = self.intended.take().filter(|(_, slot)| slot.connection == connection);
+        let result = match intended {
+            Some((place, slot)) => {
+                let visible = slot.from.saturating_add(u64::from(bytes));
+                let (from, to) = (visible, visible);
+                Some((place, Slot { from, to, ..slot }))
+            }
+            // Intended by the life before.
+            None => self.intend(connection, 0),
+        };
+        if let Some((place, slot)) = result {
+            self.write_slot(place, slot);
         }
         self.reached(Step::Resulted);
     }

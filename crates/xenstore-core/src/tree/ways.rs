@@ -93,7 +93,7 @@ impl<M: Memory> Tree<M> {
         let hash = self.hash.wide(path.as_str());
         let known = self.ways.of(hash).and_then(|id| self.arena.node(id));
         if let Some(node) = known.filter(|node| node.name() == path.name()) {
-            debug_assert_eq!(Some(node.id), self.look_for(root, path).map(|node| node.id));
+            debug_assert!(self.look_for(root, path).is_some_and(|found| found.id == node.id));
             return Some(node);
         }
         let node = self.look_for(root, path)?;
