@@ -93,7 +93,8 @@ impl<M: Memory> Tree<M> {
         let hash = self.hash.wide(path.as_str());
         let known = self.ways.of(hash).and_then(|id| self.arena.node(id));
         if let Some(node) = known.filter(|node| node.name() == path.name()) {
-            debug_assert!(self.look_for(root, path).is_some_and(|found| found.id == node.id));
+            #[cfg(test)]
+            assert!(self.look_for(root, path).is_some_and(|found| found.id == node.id));
             return Some(node);
         }
         let node = self.look_for(root, path)?;
