@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bed::Bed;
 use crate::boot::Ready;
+use crate::emulator;
 use crate::optional_parts::OptionalSet;
 use crate::parts::Parts;
 use crate::report::{self, Outcome, Voice};
@@ -249,8 +250,20 @@ impl Task<'_> {
         )
     }
 
-    /// Runs it; the log, if it came so far.
+    /// Runs it, and once more if the emulated processor failed; the log, if it came so far.
     fn run(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {
+        let first = self.run_once(image, voice);
+        let (outcome, log) = &first;
+        let lost = log.as_deref().filter(|_| !outcome.failures.is_empty());
+        let Some(line) = lost.and_then(emulator::impossible_flags) else {
+            return first;
+        };
+        voice.say("once more, because no processor has such flags, so that the emulator is to blame:");
+        voice.say(line);
+        self.run_once(image, voice)
+    }
+
+    fn run_once(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {
         match self.scenario.run(self.ready, self.store, image, voice) {
             Ok(ended) => {
                 if !ended.transcript.values.is_empty() {

@@ -20,6 +20,7 @@ mod device_guests;
 mod dom0;
 mod elf_needed;
 mod elf_notes;
+mod emulator;
 mod host;
 mod kernel_modules;
 mod markers;
