@@ -1,8 +1,8 @@
 //! Tells a fault of the emulated processor from one of what runs on it.
 //!
-//! With software emulation, QEMU 7.2 loses a processor's flags about once in some hundred boots (seen on AMD hosts only): lazily kept
-//! ones take the value of an operand, the direction flag is set with them, and the kernel that runs at that moment copies backwards. Its
-//! last words show flags that no processor can have.
+//! With software emulation, QEMU 7.2 lost a processor's flags in two of 24 boots on one AMD host, a busy one, and in none of hundreds on
+//! others: they held what looked like an operand, the direction flag among it, and the kernel that ran at that moment copied backwards.
+//! Its last words show flags that no processor can have.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
