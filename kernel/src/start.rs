@@ -9,7 +9,7 @@ use xen_bindings::abi::numbers::VIRQ_DOM_EXC;
 use xen_bindings::domain::Interface;
 use xen_bindings::evtchn::{self, Port};
 use xen_bindings::watchdog::Watchdog;
-use xen_bindings::{Platform, console, restart, shutdown, time};
+use xen_bindings::{Platform, console, random, restart, shutdown, time};
 use xenstore_core::{Channel, Configuration, Connection, message_in_words};
 use xenstore_recovery::{LIVES_BEFORE_GIVING_UP, Lost, Mark, Store, TooSmall, last_in_hand};
 use xenstore_ring::{SharedPage, offset};
@@ -178,8 +178,9 @@ fn cold(
         features: options.features,
         event_timeout: options.event_timeout,
         legacy: options.policy,
-        // Names come from guests: the hash must not be the same at each start.
-        hash_seed: time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
+        // Names and paths come from guests, who must not know the hash. A processor without a random number leaves them to guess the
+        // nanosecond.
+        hash_seed: random::random().unwrap_or_default() ^ time::now_ns() ^ time::wall_clock_ns().rotate_left(32),
         quotas: options.quotas.clone(),
         conflicts: options.conflicts,
         debug_crash: options.debug_crash,

@@ -252,15 +252,21 @@ impl Task<'_> {
 
     /// Runs it, and once more if the emulated processor failed; the log, if it came so far.
     fn run(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {
-        let first = self.run_once(image, voice);
-        let (outcome, log) = &first;
-        let lost = log.as_deref().filter(|_| !outcome.failures.is_empty());
-        let Some(line) = lost.and_then(emulator::impossible_flags) else {
-            return first;
+        let (first, log) = self.run_once(image, voice);
+        let lost = log.as_deref().filter(|_| !first.failures.is_empty());
+        let Some((log, line)) = lost.and_then(|log| Some((log, emulator::impossible_flags(log)?))) else {
+            return (first, log);
         };
-        voice.say("once more, because no processor has such flags, so that the emulator is to blame:");
+        let kept = log.with_extension("first.log");
+        voice.say("once more, because no processor has such flags:");
         voice.say(line);
-        self.run_once(image, voice)
+        match std::fs::rename(log, &kept) {
+            Ok(()) => voice.say(format_args!("the log of the first try: {}", kept.display())),
+            Err(error) => voice.say(format_args!("the log of the first try cannot be kept: {error}")),
+        }
+        let (mut second, log) = self.run_once(image, voice);
+        second.title += " (second try)";
+        (second, log)
     }
 
     fn run_once(&self, image: Option<&Path>, voice: &Voice) -> (Outcome, Option<PathBuf>) {

@@ -11,7 +11,8 @@ use std::path::Path;
 /// Flags from this bit on are zero on every x86 processor.
 const FIRST_RESERVED: u32 = 22;
 
-/// The first line of a log that shows flags which cannot be. Not the fault of anything that was tested.
+/// The first line of a log that shows flags which cannot be. The processor itself stores them when a kernel fails, so no program brings
+/// them about, unless it writes over that kernel's stack.
 pub fn impossible_flags(log: &Path) -> Option<String> {
     let file = File::open(log).ok()?;
     let mut lines = BufReader::new(file).lines().map_while(Result::ok);

@@ -24,6 +24,7 @@ pub mod grant;
 pub mod hypercall;
 pub mod memory;
 mod platform;
+pub mod random;
 pub mod restart;
 pub mod shared_info;
 pub mod shutdown;
