@@ -5,7 +5,7 @@ STORE_DOMID=$(xl domid Xenstore)
 
 counts() {
     xenstore-control status |
-        grep -E '^(connections|domains|watches|transactions|windows-in-use|tree-blocks|heap-bytes|memory-bytes):'
+        grep -E '^(connections|domains|watches|transactions|windows-in-use|heap-bytes|memory-bytes):'
 }
 
 # figure NAME: what the store says of itself.
@@ -30,27 +30,45 @@ look() {
     channels >"/tmp/channels-$1" && tree >"/tmp/tree-$1" && counts >"/tmp/counts-$1"
 }
 
+# The present tree and those of the last two checkpoints have everything in common but what dom0 writes here: the root, /tool and
+# /tool/crowd. There may be one of each or three, depending on when the checkpoints were made.
+PATH_VERSIONS=6
+
 same_counts() {
     counts >/tmp/counts-now
-    cmp -s /tmp/counts-before /tmp/counts-now
+    BLOCKS=$(figure tree-blocks)
+    cmp -s /tmp/counts-before /tmp/counts-now && [ "$BLOCKS" -le $((BLOCKS_BEFORE + PATH_VERSIONS)) ]
+}
+
+write_some() {
+    xenbus-client latency /tool/crowd 300 >/dev/null
 }
 
 # The store keeps the trees of its last two checkpoints, with all guests in them, until newer ones take their place: so dom0 works until
 # that has happened.
-checkpoints_pass() {
+two_checkpoints_pass() {
+    AWAITED=$(($(figure checkpoints) + 2))
+    for i in $(seq 40); do
+        [ "$(figure checkpoints)" -lt "$AWAITED" ] || { write_some && return; }
+        write_some || return
+    done
+    because "$(figure checkpoints) checkpoints were made, $AWAITED were awaited"
+}
+
+counts_as_before() {
     for i in $(seq 40); do
         same_counts && return
-        xenbus-client latency /tool/crowd 300 >/dev/null || return
+        write_some || return
     done
-    because "left: $(diff /tmp/counts-before /tmp/counts-now | tr '\n' ' ')"
+    because "left: $BLOCKS blocks (before: $BLOCKS_BEFORE), $(diff /tmp/counts-before /tmp/counts-now | tr '\n' ' ')"
 }
 
 # The tools make folders for their first guest and keep them.
 before() {
     ring_guest first pvh 'friendly=1' && heard first 'start ok' && xl destroy first && await 60 guest_is_gone first || return
-    # Two checkpoints pass, see above. The last value written must be as long as later ones.
-    xenbus-client latency /tool/crowd 1200 && xenbus-client latency /tool/crowd 300 && look before || return
+    two_checkpoints_pass && look before || return
     LIVE_BEFORE=$(figure tree-live-bytes)
+    BLOCKS_BEFORE=$(figure tree-blocks)
     HEAP_BEFORE=$(figure heap-used-bytes)
     cat /tmp/counts-before
     xl info | grep -E '^(free_memory|nr_cpus)'
@@ -112,15 +130,15 @@ destroy() {
 }
 
 all_as_before() {
-    checkpoints_pass || return
+    two_checkpoints_pass && counts_as_before || return
     look now || return
     diff /tmp/channels-before /tmp/channels-now || because "event channels are left: $(diff /tmp/channels-before /tmp/channels-now | tail -n 1)" || return
     diff /tmp/tree-before /tmp/tree-now || because "the tree differs: $(diff /tmp/tree-before /tmp/tree-now | tail -n 1)" || return
     LIVE=$(figure tree-live-bytes)
     HEAP=$(figure heap-used-bytes)
-    mark value afterwards "tree-live-bytes $LIVE (before: $LIVE_BEFORE), heap-used-bytes $HEAP (before: $HEAP_BEFORE)" >/dev/console
-    # Generations grow, and large numbers are longer than small ones.
-    about "$LIVE_BEFORE" "$LIVE" 2 || because "the tree has $LIVE bytes and had $LIVE_BEFORE" || return
+    mark value afterwards "tree-blocks $BLOCKS (before: $BLOCKS_BEFORE), tree-live-bytes $LIVE (before: $LIVE_BEFORE), heap-used-bytes $HEAP (before: $HEAP_BEFORE)" >/dev/console
+    # Generations grow, and large numbers are longer than small ones. Versions of a path are nodes, too.
+    about "$LIVE_BEFORE" "$LIVE" 5 || because "the tree has $LIVE bytes and had $LIVE_BEFORE" || return
     # Tables that have grown once keep their size, so the first crowd leaves something; those that follow do not, but for a table or two
     # that had room for nearly all of them. That of watches has 65 bytes for each, and goes from 64 to 128 of them with some 50 watches.
     [ "$1" = 1 ] || about "$HEAP_BEFORE" "$HEAP" 2 || [ "$((HEAP - HEAP_BEFORE))" -le 8192 ] || because "$HEAP bytes of heap are in use, after the crowd before $HEAP_BEFORE" || return
