@@ -102,6 +102,9 @@ struct Options {
     /// On rings: seconds for each row and server, about, at most; a server that needs longer for all domains is asked by fewer of them.
     #[arg(long, default_value_t = 10.0)]
     longest: f64,
+    /// On rings: how often the servers are asked in turn for each row; the median counts.
+    #[arg(long, default_value_t = 3)]
+    passes: u32,
     /// Seconds after which a storm is given up.
     #[arg(long, default_value_t = 60.0)]
     patience: f64,
@@ -142,6 +145,7 @@ impl Options {
                     only: self.only.clone(),
                     seconds: self.seconds,
                     longest: self.longest,
+                    passes: self.passes,
                     patience: self.patience,
                 }
                 .measure(&mut results)?,

@@ -14,7 +14,7 @@ use crate::progress::progress;
 use crate::results::Results;
 use crate::storm;
 
-/// Requests of a row, at least.
+/// Requests of a pass, at least.
 const REQUESTS: u64 = 400;
 /// Requests that a pipelining client sends at once.
 const AT_ONCE: usize = 16;
@@ -37,10 +37,12 @@ pub struct Plan {
     pub storm: Vec<usize>,
     /// Part of the names of those operations that are wanted.
     pub only: String,
-    /// Seconds for each row and server.
+    /// Seconds for each row and server, all passes together.
     pub seconds: f64,
     /// Seconds for a row, at most: where a server needs longer for all its domains, fewer of them ask.
     pub longest: f64,
+    /// How often the servers are asked in turn for each row. The pass with the median of processor time counts.
+    pub passes: u32,
     /// Seconds for a storm.
     pub patience: f64,
 }
@@ -98,9 +100,7 @@ impl Plan {
     /// Measures everything.
     pub fn measure(&self, results: &mut Results) -> anyhow::Result<()> {
         for domains in &self.domains {
-            for (kind, program) in &self.servers {
-                self.rows_of(*kind, program.as_ref(), *domains, results)?;
-            }
+            self.rows_of(*domains, results)?;
         }
         for vms in self.storm.iter().filter(|_| "storm".contains(self.only.as_str())) {
             for (kind, program) in &self.servers {
@@ -121,13 +121,8 @@ impl Plan {
         Ok(())
     }
 
-    fn rows_of(
-        &self,
-        kind: Kind,
-        program: Option<&PathBuf>,
-        domains: u16,
-        results: &mut Results,
-    ) -> anyhow::Result<()> {
+    /// All servers at the same time, each of which sleeps while another one is asked: so what else the machine does meets them all.
+    fn rows_of(&self, domains: u16, results: &mut Results) -> anyhow::Result<()> {
         let wanted: Vec<&Named> = OPERATIONS
             .iter()
             .filter(|(name, _)| name.contains(&self.only))
@@ -135,51 +130,83 @@ impl Plan {
         if wanted.is_empty() {
             return Ok(());
         }
-        progress(&format!("{domains} domains: {}", kind.name()));
-        let mut host = Host::start(kind, program)?;
-        prepare(&mut host, domains)?;
+        let mut hosts = Vec::new();
+        for (kind, program) in &self.servers {
+            progress(&format!("{domains} domains: {}", kind.name()));
+            let mut host = Host::start(*kind, program.as_ref())?;
+            prepare(&mut host, domains)?;
+            hosts.push((*kind, host));
+        }
         let mut there = 0;
         for watches in &self.watches {
-            if let Some(seconds) = self.register(&mut host, domains, there..*watches)? {
-                results.left_out.push(format!(
-                    "{} with {domains} domains of {watches} watches: registering them would take {seconds:.0} s",
-                    kind.name()
-                ));
-                return Ok(());
-            }
-            there = *watches;
-            host.rest()?;
-            let (kib, shared_kib) = host.memory_kib()?;
-            results.memory.push(Memory {
-                server: kind,
-                domains,
-                watches: *watches,
-                kib,
-                shared_kib,
-                pages_kib: pages_kib(&mut host, kind)?,
-            });
-            for (name, operation) in &wanted {
-                for pipelined in [false, true] {
-                    progress(&format!(
-                        "{domains} domains, {watches} watches each: {}, {name}",
+            let mut with_watches = Vec::new();
+            for (kind, mut host) in hosts {
+                progress(&format!("{domains} domains, {watches} watches each: {}", kind.name()));
+                if let Some(seconds) = self.register(&mut host, domains, there..*watches)? {
+                    results.left_out.push(format!(
+                        "{} with {domains} domains of {watches} watches: registering them would take {seconds:.0} s",
                         kind.name()
                     ));
+                    continue;
+                }
+                host.rest()?;
+                let (kib, shared_kib) = host.memory_kib()?;
+                results.memory.push(Memory {
+                    server: kind,
+                    domains,
+                    watches: *watches,
+                    kib,
+                    shared_kib,
+                    pages_kib: pages_kib(&mut host, kind)?,
+                });
+                with_watches.push((kind, host));
+            }
+            hosts = with_watches;
+            there = *watches;
+            for (name, operation) in &wanted {
+                for pipelined in [false, true] {
+                    progress(&format!("{domains} domains, {watches} watches each: {name}"));
                     let operation = operation(if pipelined { AT_ONCE } else { 1 });
-                    let until = Until::Passed(Duration::from_secs_f64(self.seconds), REQUESTS);
-                    let asking = self.asking(&mut host, domains, &operation)?;
-                    results.rows.push(Row {
-                        server: kind,
-                        operation: name,
-                        pipelined,
-                        domains,
-                        watches: *watches,
-                        asking,
-                        figures: host.load(1..usize::from(asking) + 1, |_| operation.clone(), until)?,
-                    });
+                    for (server, asking, figures) in self.row(&mut hosts, domains, &operation)? {
+                        results.rows.push(Row {
+                            server,
+                            operation: name,
+                            pipelined,
+                            domains,
+                            watches: *watches,
+                            asking,
+                            figures,
+                        });
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// For each server how many domains asked, and what it came to.
+    fn row(
+        &self,
+        hosts: &mut [(Kind, Host)],
+        domains: u16,
+        operation: &Operation,
+    ) -> anyhow::Result<Vec<(Kind, u16, Figures)>> {
+        let passes = self.passes.max(1);
+        let until = Until::Passed(Duration::from_secs_f64(self.seconds / f64::from(passes)), REQUESTS);
+        let mut all = Vec::new();
+        for (kind, host) in &mut *hosts {
+            all.push((*kind, self.asking(host, domains, operation)?, Vec::new()));
+        }
+        for _ in 0..passes {
+            for ((_, host), (_, asking, figures)) in hosts.iter_mut().zip(&mut all) {
+                figures.push(host.load(1..usize::from(*asking) + 1, |_| operation.clone(), until)?);
+            }
+        }
+        let with_median = |(kind, asking, mut figures): (Kind, u16, Vec<Figures>)| {
+            figures.sort_by(|one, other| one.cpu_us.total_cmp(&other.cpu_us));
+            (kind, asking, figures.swap_remove(figures.len() / 2))
+        };
+        Ok(all.into_iter().map(with_median).collect())
     }
 
     /// How many domains can do this once each within the time of a row, by what a few of them need.
@@ -189,7 +216,8 @@ impl Plan {
         }
         let few = host.load(1..usize::from(FEW) + 1, |_| operation.clone(), Until::Times(1))?;
         let each = few.seconds / f64::from(FEW);
-        Ok(((self.longest / each) as u16).clamp(FEW, domains))
+        let longest = self.longest / f64::from(self.passes.max(1));
+        Ok(((longest / each) as u16).clamp(FEW, domains))
     }
 
     /// Watches on nodes that nobody touches, with these numbers. How many seconds it would take, if that is too long.
